@@ -1,0 +1,1 @@
+"""The pipeline in Prefect, and the command line."""

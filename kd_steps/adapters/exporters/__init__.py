@@ -1,0 +1,1 @@
+"""One engine builder a file."""

@@ -1,0 +1,78 @@
+"""The file system: atomic writes, digests and folders that survive a kill."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+FINGERPRINT = "fingerprint.json"
+
+
+def sha256_of(path: Path) -> str:
+    """sha256 (hex) of a file's bytes, read in blocks."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+@contextmanager
+def atomic_path(path: Path) -> Iterator[Path]:
+    """A temporary path beside ``path`` that takes its place, synced, when the block ends without an error."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=path.suffix)
+    os.close(handle)
+    temporary = Path(name)
+    try:
+        yield temporary
+        with temporary.open("rb") as stream:
+            os.fsync(stream.fileno())
+        temporary.chmod(0o644)
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_json(path: Path, values: Any) -> None:
+    """Write JSON atomically, keys in the order given, a newline at the end."""
+    with atomic_path(path) as temporary:
+        temporary.write_text(json.dumps(values, indent=2, allow_nan=False) + "\n", encoding="utf-8")
+
+
+def read_json(path: Path) -> Any:
+    """Read JSON.
+
+    Raises:
+        FileNotFoundError: names the file and the stage command that makes it.
+    """
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise FileNotFoundError(f"{path}: no such file; `dvc repro` makes it") from error
+
+
+def resumable_folder(folder: Path, fingerprint: dict[str, Any]) -> bool:
+    """Ready ``folder`` for a run that may have been killed before; keep its content only if it is the same run's.
+
+    DVC keeps outputs marked ``persist`` across a kill *and* across a change of parameters, so the folder says itself
+    what it was made from.
+
+    Args:
+        folder: the output folder of a stage.
+        fingerprint: JSON values that name everything the content depends on.
+
+    Returns:
+        Whether earlier content was kept and the run resumes.
+    """
+    note = folder / FINGERPRINT
+    kept = note.exists() and read_json(note) == fingerprint
+    if not kept:
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True)
+        write_json(note, fingerprint)
+    return kept

@@ -1,0 +1,341 @@
+"""The one door of ``params.yaml``: typed, range-checked, unknown keys refused.
+
+Every stage reads its knobs through :func:`load_params`; nothing else in Retort parses ``params.yaml``.
+"""
+
+from __future__ import annotations
+
+import difflib
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+PARAMS_FILE = Path("params.yaml")
+
+Fraction = Annotated[float, Field(ge=0, le=1)]
+Positive = Annotated[float, Field(gt=0)]
+NonNegative = Annotated[float, Field(ge=0)]
+Count = Annotated[int, Field(ge=1)]
+CountOrZero = Annotated[int, Field(ge=0)]
+
+
+class ParamsError(ValueError):
+    """``params.yaml`` cannot be used; the message names the file, each key path and the mend."""
+
+
+class Section(BaseModel):
+    """A section of ``params.yaml``: immutable, and closed to keys it does not know."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Preprocessing(Section):
+    """The part of the preprocessing contract (DESIGN §3) that a user may choose."""
+
+    imgsz_px: Annotated[int, Field(ge=32, le=4096)]
+    letterbox_fill: Annotated[int, Field(ge=0, le=255)]
+
+    @field_validator("imgsz_px")
+    @classmethod
+    def _multiple_of_stride(cls, value: int) -> int:
+        if value % 32:
+            raise ValueError(f"must be a multiple of the largest stride, 32 px; nearest: {round(value / 32) * 32}")
+        return value
+
+
+class Augmentation(Section):
+    """Ultralytics' augmentation gains, shared by the teacher, the cached views and the student."""
+
+    mosaic: Fraction
+    scale: Fraction
+    translate: Fraction
+    degrees: Annotated[float, Field(ge=0, le=180)]
+    shear: Annotated[float, Field(ge=0, le=90)]
+    perspective: Annotated[float, Field(ge=0, le=0.001)]
+    fliplr: Fraction
+    flipud: Fraction
+    hsv_h: Fraction
+    hsv_s: Fraction
+    hsv_v: Fraction
+
+
+class SyntheticSource(Section):
+    train_boards: Count
+    test_boards: Count
+    defect_free_boards: Count
+    image_size_px: Annotated[int, Field(ge=64, le=4096)]
+
+
+class DeepPcbSource(Section):
+    path: Path | None
+    split_by: Literal["authors", "group"]
+
+
+class YoloSource(Section):
+    path: Path | None
+
+
+class VocSource(Section):
+    images: Path | None
+    annotations: Path | None
+
+
+class CocoSource(Section):
+    images: Path | None
+    annotations: Path | None
+
+
+class Source(Section):
+    kind: Literal["synthetic", "deeppcb", "yolo", "voc", "coco"]
+    synthetic: SyntheticSource
+    deeppcb: DeepPcbSource
+    yolo: YoloSource
+    voc: VocSource
+    coco: CocoSource
+
+
+class NewParts(Section):
+    classes: list[str]
+    shots: Count
+
+
+class Splits(Section):
+    validation_fraction: Annotated[float, Field(gt=0, lt=1)]
+    test_fraction: Annotated[float, Field(gt=0, lt=1)]
+    near_duplicate_bits: CountOrZero
+    group_pattern: str | None
+
+
+class Prepare(Section):
+    source: Source
+    new_parts: NewParts
+    splits: Splits
+
+
+class Validate(Section):
+    parity_probes: Count
+    parity_tolerance: Annotated[float, Field(ge=0, lt=1)]
+
+
+class ScaledModel(Section):
+    """An Ultralytics architecture at a compound scale of our own."""
+
+    architecture: str
+    depth_multiple: Positive
+    width_multiple: Positive
+    max_channels: Count
+
+
+class Training(Section):
+    model: str | ScaledModel
+    weights_sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")] | None
+    epochs: Count
+    batch: Count
+    optimizer: Literal["SGD", "Adam", "AdamW", "MuSGD", "auto"]
+    lr0: Positive
+    lrf: Annotated[float, Field(gt=0, le=1)]
+    momentum: Annotated[float, Field(ge=0, lt=1)]
+    weight_decay: NonNegative
+    warmup_epochs: NonNegative
+    close_mosaic_fraction: Fraction
+    val_interval_epochs: Count
+    freeze_layers: CountOrZero
+
+
+class TrainTeacher(Training):
+    weights: str | None
+
+
+class CacheLogits(Section):
+    views: CountOrZero
+    closing_views: CountOrZero
+    score_threshold: Annotated[float, Field(ge=0, lt=1)]
+    max_anchors: Annotated[int, Field(ge=1, le=65535)]
+    box_bins: Literal["float16", "int8"]
+    batch: Count
+    shard_views: Count
+
+
+class Phase(Section):
+    """One phase of the distillation schedule: its share of the epochs, the two weights and the temperature."""
+
+    fraction: Fraction
+    soft_weight: NonNegative
+    hard_weight: NonNegative
+    temperature: Positive
+
+
+class Phases(Section):
+    warm_up: Phase
+    distillation: Phase
+    convergence: Phase
+
+    @model_validator(mode="after")
+    def _fractions_add_up(self) -> Phases:
+        total = self.warm_up.fraction + self.distillation.fraction + self.convergence.fraction
+        if abs(total - 1) > 1e-6:
+            raise ValueError(f"the three fractions must add up to 1, they add up to {total:g}")
+        return self
+
+
+class Distill(Training):
+    class_weight: NonNegative
+    box_weight: NonNegative
+    box_temperature: Positive
+    gamma_epochs: NonNegative
+    head_only_epochs: CountOrZero
+    phases: Phases
+
+
+class FewShot(Section):
+    epochs: Count
+    batch: Count
+    lr0: Positive
+    new_part_share: Annotated[float, Field(gt=0, lt=1)]
+    iterations_per_epoch: Count
+    freeze_layers: CountOrZero
+    base_distillation_weight: NonNegative
+
+
+class Export(Section):
+    targets: Annotated[list[Literal["onnx-fp32", "ort-cpu-int8", "openvino-fp16"]], Field(min_length=1)]
+    opset: Annotated[int, Field(ge=13, le=21)]
+    calibration_images: Count
+    golden_images: Count
+
+    @field_validator("targets")
+    @classmethod
+    def _onnx_is_the_parent(cls, value: list[str]) -> list[str]:
+        if "onnx-fp32" not in value:
+            raise ValueError("must contain 'onnx-fp32': every other engine is built from it")
+        if len(set(value)) != len(value):
+            raise ValueError("names a target twice")
+        return value
+
+
+class Latency(Section):
+    warm_up_s: NonNegative
+    rounds: Annotated[int, Field(ge=20)]
+    seconds: Positive
+    threads: Count
+
+
+class Evaluate(Section):
+    confidence: Annotated[float, Field(gt=0, lt=1)]
+    operating_confidence: Annotated[float, Field(gt=0, lt=1)]
+    nms_iou: Annotated[float, Field(gt=0, lt=1)]
+    max_detections: Count
+    bootstrap_samples: Annotated[int, Field(ge=100)]
+    latency: Latency
+
+
+class Gate(Section):
+    required_targets: Annotated[list[str], Field(min_length=1)]
+    confidence_level: Annotated[float, Field(gt=0.5, lt=1)]
+    min_map_ratio: Positive
+    max_latency_ratio: Positive
+    min_compression_ratio: Positive
+    min_class_ap50: Fraction
+    min_new_class_ap50: Fraction
+    max_false_alarms_per_board: NonNegative
+
+
+class Report(Section):
+    sample_images: Count
+    title: str
+
+
+class Register(Section):
+    experiment: str
+    model_prefix: Annotated[str, Field(min_length=1)]
+
+
+class Compute(Section):
+    device: str
+    precision: Literal["auto", "fp32", "bf16", "amp"]
+    loader_workers: CountOrZero
+    cache_images: Literal["auto", "ram", "none"]
+
+
+class Params(Section):
+    """All of ``params.yaml``. A stage's section has the stage's name."""
+
+    seed: CountOrZero
+    preprocessing: Preprocessing
+    augmentation: Augmentation
+    compute: Compute
+    prepare: Prepare
+    validate_: Validate = Field(alias="validate")
+    train_teacher: TrainTeacher
+    cache_logits: CacheLogits
+    distill: Distill
+    few_shot: FewShot
+    export: Export
+    evaluate: Evaluate
+    gate: Gate
+    report: Report
+    register_: Register = Field(alias="register")
+
+    @model_validator(mode="after")
+    def _sections_agree(self) -> Params:
+        missing = [t for t in self.gate.required_targets if t not in self.export.targets]
+        if missing:
+            raise ValueError(f"gate.required_targets names {missing}, which export.targets does not build")
+        return self
+
+
+def load_params(path: Path = PARAMS_FILE) -> Params:
+    """Read and check a ``params.yaml``.
+
+    Raises:
+        ParamsError: the file is missing, is not YAML, or has unknown, missing or out-of-range keys. Every fault is
+            named with its key path, an unknown key with the nearest known one.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError as error:
+        raise ParamsError(f"{path}: no such file; run from the project's root, or restore it from git") from error
+    try:
+        raw = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ParamsError(f"{path}: not valid YAML: {error}") from error
+    if not isinstance(raw, dict):
+        raise ParamsError(f"{path}: expected a mapping of sections, found {type(raw).__name__}")
+    try:
+        return Params.model_validate(raw)
+    except ValidationError as error:
+        lines = [f"{path}: {_describe(dict(fault))}" for fault in error.errors()]
+        raise ParamsError("\n".join(dict.fromkeys(lines))) from error
+
+
+def _describe(fault: dict[str, Any]) -> str:
+    """One line for one pydantic fault: key path, what is wrong, the mend."""
+    path = [str(part) for part in fault["loc"] if part not in ("str", "ScaledModel")]
+    key = ".".join(path) or "(top level)"
+    if fault["type"] == "extra_forbidden":
+        known = _known_keys(path[:-1])
+        near = difflib.get_close_matches(path[-1], known, n=1, cutoff=0.5)
+        mend = f"did you mean '{near[0]}'?" if near else f"known here: {', '.join(known)}"
+        return f"{key}: unknown key; {mend}"
+    if fault["type"] == "missing":
+        return f"{key}: missing; add it (its unit and a sensible value stand in the params.yaml of the repository)"
+    if fault["type"] == "value_error":
+        return f"{key}: {str(fault['msg']).removeprefix('Value error, ')}"
+    return f"{key}: {fault['msg']}, got {fault['input']!r}"
+
+
+def _known_keys(path: list[str]) -> list[str]:
+    """The keys that ``params.yaml`` may have below ``path``."""
+    model: type[BaseModel] = Params
+    for part in path:
+        field = next((f for name, f in model.model_fields.items() if part in (name, f.alias)), None)
+        if field is None:
+            return []
+        options = [field.annotation, *getattr(field.annotation, "__args__", ())]
+        sections = [o for o in options if isinstance(o, type) and issubclass(o, BaseModel)]
+        if not sections:
+            return []
+        model = sections[0]
+    return [field.alias or name for name, field in model.model_fields.items()]
