@@ -30,7 +30,7 @@ def set_environment(root: Path) -> None:
 def run_stage(main: Callable[[], None]) -> None:
     """Set the environment, then run a stage's ``main``; a fault that a user can mend is printed plainly, exit code 1.
 
-    A stage imports heavy libraries inside ``main``, so that they see the environment and that importing a stage is cheap.
+    A stage imports heavy libraries inside ``main``: they then see the environment, and importing a stage is cheap.
 
     Retort raises such faults as ``ValueError``, ``FileNotFoundError`` or a full disk's ``OSError``; any other
     exception is a defect of ours and keeps its traceback.
