@@ -1,0 +1,190 @@
+"""Intervals: what a measurement says about the next picture or the next round, not only about this one.
+
+Randomness comes from a generator that the caller seeds, so the same measurements give the same interval.
+"""
+
+from __future__ import annotations
+
+import math
+import statistics as stdlib_statistics
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+FloatArray = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A measured value with its confidence interval; None where nothing could be measured.
+
+    Attributes:
+        value: the point estimate.
+        low: lower end of the interval.
+        high: upper end of the interval.
+        n: size of the sample behind it (pictures, objects, boards or rounds).
+    """
+
+    value: float | None
+    low: float | None
+    high: float | None
+    n: int | None
+
+    def to_dict(self) -> dict[str, float | int | None]:
+        """JSON values; :class:`Interval` of them gives it back."""
+        return asdict(self)
+
+
+def interval_of(value: float, replicates: FloatArray, confidence_level: float, n: int) -> Interval:
+    """The percentile interval of bootstrap replicates around a point estimate.
+
+    A replicate that could not be computed (NaN, such as a ratio to nothing) leaves the ends unknown: dropping it would
+    narrow the interval exactly where the sample is too small.
+
+    Args:
+        value: the statistic of the whole sample; NaN where it is undefined.
+        replicates: the statistic of each resample, shape (b,).
+        confidence_level: share of the replicates inside the interval, such as 0.95.
+        n: sample size to report.
+    """
+    if not math.isfinite(value):
+        return Interval(None, None, None, n)
+    if replicates.size == 0 or not np.isfinite(replicates).all():
+        return Interval(float(value), None, None, n)
+    tail = (1 - confidence_level) / 2
+    low, high = np.quantile(replicates, [tail, 1 - tail])
+    return Interval(float(value), float(low), float(high), n)
+
+
+def bootstrap_interval(
+    values: FloatArray,
+    statistic: Callable[[FloatArray], FloatArray],
+    generator: np.random.Generator,
+    samples: int,
+    confidence_level: float,
+) -> Interval:
+    """Percentile bootstrap of a statistic (Efron and Tibshirani, An Introduction to the Bootstrap, 1993, §13).
+
+    Args:
+        values: the sample, shape (n,).
+        statistic: reduces the last axis, so that (b, n) gives (b,).
+        generator: source of the resamples.
+        samples: number of resamples, b.
+        confidence_level: such as 0.95.
+    """
+    n = len(values)
+    if n == 0:
+        return Interval(None, None, None, 0)
+    replicates = statistic(values[generator.integers(0, n, size=(samples, n))])
+    return interval_of(float(statistic(values)), np.asarray(replicates, dtype=np.float64), confidence_level, n)
+
+
+def median_paired_ratio(
+    candidate_ms: FloatArray,
+    reference_ms: FloatArray,
+    generator: np.random.Generator,
+    samples: int,
+    confidence_level: float,
+) -> Interval:
+    """Median over rounds of candidate / reference, each pair timed in one round.
+
+    Other load on the machine slows both members of a pair, so it cancels here while it moves every absolute time.
+
+    Args:
+        candidate_ms: times of the candidate, shape (rounds,), ms.
+        reference_ms: times of the reference in the same rounds, shape (rounds,), ms, above 0.
+        generator: source of the resamples.
+        samples: number of resamples.
+        confidence_level: such as 0.95.
+
+    Raises:
+        ValueError: the two arrays are not of one length, or a reference time is not positive.
+    """
+    if candidate_ms.shape != reference_ms.shape:
+        raise ValueError(f"paired times must have one shape, got {candidate_ms.shape} and {reference_ms.shape}")
+    if reference_ms.size and not (reference_ms > 0).all():
+        raise ValueError("reference times must be above 0 ms")
+    return bootstrap_interval(
+        candidate_ms / reference_ms, lambda ratios: np.median(ratios, axis=-1), generator, samples, confidence_level
+    )
+
+
+def mean_count_interval(
+    counts: NDArray[np.int64], generator: np.random.Generator, samples: int, confidence_level: float
+) -> Interval:
+    """Mean count per unit, with the wider of two intervals at each end.
+
+    The exact Poisson interval knows that no event on ten boards does not mean none ever; the bootstrap knows that
+    events may come in clumps, which Poisson denies.
+
+    Args:
+        counts: events on each unit, shape (n,).
+        generator: source of the resamples.
+        samples: number of resamples.
+        confidence_level: such as 0.95.
+    """
+    n = len(counts)
+    if n == 0:
+        return Interval(None, None, None, 0)
+    resampled = bootstrap_interval(
+        counts.astype(np.float64), lambda values: np.mean(values, axis=-1), generator, samples, confidence_level
+    )
+    low, high = poisson_interval(int(counts.sum()), confidence_level)
+    return _hull(resampled, low / n, high / n)
+
+
+def with_wilson(interval: Interval, confidence_level: float) -> Interval:
+    """Widen the interval of a mean of n values in [0, 1] to at least Wilson's score interval for n trials.
+
+    Average precision is such a mean: over the objects, the precision at which each was found, 0 if it was not. A
+    bootstrap of three objects that were all found has no spread at all; Wilson (J. Am. Stat. Assoc. 22, 1927) has.
+    """
+    if interval.value is None or interval.low is None or not interval.n:
+        return interval
+    low, high = wilson_interval(interval.value, interval.n, confidence_level)
+    return _hull(interval, low, high)
+
+
+def wilson_interval(share: float, n: int, confidence_level: float) -> tuple[float, float]:
+    """Wilson's score interval of a share of n trials."""
+    z = stdlib_statistics.NormalDist().inv_cdf((1 + confidence_level) / 2)
+    centre = (share + z * z / (2 * n)) / (1 + z * z / n)
+    half = z * math.sqrt(share * (1 - share) / n + z * z / (4 * n * n)) / (1 + z * z / n)
+    return max(0.0, centre - half), min(1.0, centre + half)
+
+
+def poisson_interval(count: int, confidence_level: float) -> tuple[float, float]:
+    """Exact (Garwood, Biometrika 28, 1936) interval of a Poisson mean after ``count`` events."""
+    tail = (1 - confidence_level) / 2
+    low = 0.0 if count == 0 else _poisson_mean_with(count - 1, 1 - tail)
+    return low, _poisson_mean_with(count, tail)
+
+
+def percentiles(values: FloatArray) -> dict[str, float]:
+    """p50, p90 and p99 of a sample that is not empty."""
+    p50, p90, p99 = np.quantile(values, [0.5, 0.9, 0.99])
+    return {"p50": float(p50), "p90": float(p90), "p99": float(p99)}
+
+
+def _hull(interval: Interval, low: float, high: float) -> Interval:
+    """The interval stretched to hold ``low`` and ``high``."""
+    if interval.low is None or interval.high is None:
+        return interval
+    return Interval(interval.value, min(interval.low, low), max(interval.high, high), interval.n)
+
+
+def _poisson_mean_with(count: int, probability: float) -> float:
+    """The Poisson mean at which at most ``count`` events have this probability; found by halving."""
+    events = np.arange(count + 1)
+    log_factorials = np.concatenate([[0.0], np.cumsum(np.log(events[1:]))])
+    low, high = 0.0, count + 20 + 10 * math.sqrt(count + 1)
+    while high - low > 1e-12 * high:
+        mean = (low + high) / 2
+        # Summed in logarithms, so that large means do not underflow.
+        log_terms = events * math.log(mean) - log_factorials
+        peak = float(log_terms.max())
+        at_most = math.exp(peak - mean + math.log(float(np.exp(log_terms - peak).sum())))
+        low, high = (mean, high) if at_most > probability else (low, mean)
+    return (low + high) / 2
