@@ -1,0 +1,68 @@
+"""The self-test that travels with an engine: pictures, and the raw outputs it must give for them again."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kd_steps.edge.detector import Detector
+from kd_steps.edge.manifest import ManifestError
+from kd_steps.edge.postprocess import output_error
+
+GOLDEN_FILE = "golden.npz"
+
+
+class GoldenMismatchError(ValueError):
+    """An engine no longer gives the outputs it was built with."""
+
+
+def write_golden(path: Path, pictures_bgr: Sequence[NDArray[np.uint8]], outputs: Sequence[NDArray[np.float32]]) -> None:
+    """Store pictures, uint8 of shape (height, width, 3), each with its raw output; same input, same bytes."""
+    arrays: dict[str, NDArray[np.generic]] = {}
+    for index, (picture, output) in enumerate(zip(pictures_bgr, outputs, strict=True)):
+        arrays |= {f"picture_{index}": picture, f"output_{index}": output}
+    np.savez_compressed(path, allow_pickle=False, **arrays)
+
+
+def read_golden(path: Path) -> list[tuple[NDArray[np.uint8], NDArray[np.float32]]]:
+    """The stored (picture, raw output) pairs.
+
+    Raises:
+        ManifestError: the file holds something else.
+    """
+    with np.load(path, allow_pickle=False) as stored:
+        count = len(stored.files) // 2
+        names = {f"{kind}_{index}" for kind in ("picture", "output") for index in range(count)}
+        if not count or names != set(stored.files):
+            raise ManifestError(f"{path}: holds {sorted(stored.files)}, not pictures with outputs")
+        return [(stored[f"picture_{i}"], stored[f"output_{i}"]) for i in range(count)]
+
+
+def check_golden(engine_dir: Path, *, threads: int = 1) -> float:
+    """Run an engine on its golden pictures, from the picture through preprocessing to the raw output.
+
+    Returns:
+        The largest difference, see :func:`kd_steps.edge.postprocess.output_error`.
+
+    Raises:
+        GoldenMismatchError: it is above the manifest's tolerance.
+        ManifestError: the folder or this machine is not what the manifest says.
+    """
+    detector = Detector.load(engine_dir, threads=threads)
+    manifest = detector.manifest
+    pairs = read_golden(engine_dir / manifest.golden.file)
+    if len(pairs) != manifest.golden.images:
+        raise ManifestError(f"{engine_dir}: {len(pairs)} golden pictures, the manifest says {manifest.golden.images}")
+    error = max(
+        output_error(detector.raw_output(picture), expected, manifest.output_format, manifest.contract.imgsz_px)
+        for picture, expected in pairs
+    )
+    if not error <= manifest.golden.tolerance:
+        raise GoldenMismatchError(
+            f"{engine_dir}: golden outputs differ by {error:.3g}, allowed {manifest.golden.tolerance:.3g}; "
+            "this machine or its libraries compute something else, build the engine for it"
+        )
+    return error

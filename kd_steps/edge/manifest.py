@@ -1,0 +1,290 @@
+"""What an engine folder says about itself, and the proof that it holds exactly that."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+import json
+import platform
+import re
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from kd_steps.edge.contract import ContractMismatchError, PreprocessingContract
+from kd_steps.edge.postprocess import OutputFormat
+
+MANIFEST_FILE = "manifest.json"
+SCHEMA = 1
+ANY = "any"
+RUNTIMES = ("onnxruntime", "openvino")
+STATES = ("built", "verified-sim", "verified-device")
+
+
+class ManifestError(ValueError):
+    """An engine folder is not what its manifest says; the message names the file and the mend."""
+
+
+@dataclass(frozen=True)
+class FileDigest:
+    """sha256 (hex) and size of one file."""
+
+    sha256: str
+    bytes: int
+
+
+@dataclass(frozen=True)
+class TargetProfile:
+    """The machine an engine is made for.
+
+    Attributes:
+        arch: as ``platform.machine()`` gives it, or ``any``.
+        os: as ``platform.system()`` gives it in lower case, or ``any``.
+        runtime: the Python package that runs the engine.
+        runtime_version: the version it was built and checked with: the least that will do, within its major version.
+    """
+
+    arch: str
+    os: str
+    runtime: str
+    runtime_version: str
+
+
+@dataclass(frozen=True)
+class Golden:
+    """Stored pictures with the raw outputs that the engine must give again.
+
+    Attributes:
+        file: name of the ``.npz`` in the engine's folder.
+        images: pictures in it.
+        tolerance: largest allowed difference, see :func:`kd_steps.edge.postprocess.output_error`.
+    """
+
+    file: str
+    images: int
+    tolerance: float
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """All that is known of one engine; ``manifest.json`` holds these names.
+
+    Attributes:
+        name: the folder's name.
+        target: what it was built for, such as ``ort-cpu-int8``.
+        runtime: the Python package that runs it.
+        role: ``teacher`` or ``student``.
+        state: ``built``, ``verified-sim`` or ``verified-device``.
+        files: every file of the folder but the manifest.
+        classes: base class names; with ``new_classes`` behind them they are indexed by class id.
+        new_classes: classes learnt from few shots.
+        contract: the preprocessing contract.
+        output_format: see :func:`kd_steps.edge.postprocess.decode`.
+        parameters: weights of the network it was made from.
+        precision: number type of the stored weights.
+        inference_precision: number type the runtime is told to compute in.
+        source_sha256: sha256 of the weight file it was made from.
+        versions: libraries that made it.
+        target_profile: the machine it is for.
+        golden: the self-test.
+        parity: what was compared with what when it was built, and how far apart they were.
+    """
+
+    name: str
+    target: str
+    runtime: str
+    role: str
+    state: str
+    files: Mapping[str, FileDigest]
+    classes: tuple[str, ...]
+    new_classes: tuple[str, ...]
+    contract: PreprocessingContract
+    output_format: OutputFormat
+    parameters: int
+    precision: str
+    inference_precision: str
+    source_sha256: str
+    versions: Mapping[str, str]
+    target_profile: TargetProfile
+    golden: Golden
+    parity: Mapping[str, Any]
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """Base and new classes in the order of the class ids."""
+        return self.classes + self.new_classes
+
+    @property
+    def model_file(self) -> str:
+        """Name of the file that the runtime opens."""
+        suffix = {"onnxruntime": ".onnx", "openvino": ".xml"}[self.runtime]
+        names = [name for name in self.files if name.endswith(suffix)]
+        if len(names) != 1:
+            raise ManifestError(f"{self.name}: expected one {suffix} file in the manifest, found {names}")
+        return names[0]
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON values; :meth:`from_dict` gives the manifest back."""
+        values = {f.name: getattr(self, f.name) for f in fields(self)}
+        values |= {
+            "files": {name: asdict(digest) for name, digest in sorted(self.files.items())},
+            "classes": list(self.classes),
+            "new_classes": list(self.new_classes),
+            "contract": self.contract.to_dict(),
+            "contract_digest": self.contract.digest,
+            "versions": dict(self.versions),
+            "target_profile": asdict(self.target_profile),
+            "golden": asdict(self.golden),
+            "parity": dict(self.parity),
+        }
+        return {"schema": SCHEMA, **values}
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Manifest:
+        """Read JSON values.
+
+        Raises:
+            ManifestError: another schema, or a field that is missing, unknown or has an impossible value.
+            ContractMismatchError: the contract is not the one that ``contract_digest`` was taken of.
+        """
+        if (schema := values.get("schema")) != SCHEMA:
+            raise ManifestError(f"schema is {schema!r}, this runtime reads {SCHEMA}; export the engine again")
+        known = {f.name for f in fields(cls)} | {"schema", "contract_digest"}
+        if odd := sorted(known ^ set(values)):
+            raise ManifestError(f"fields {odd} are missing or unknown; export the engine again")
+        contract = PreprocessingContract.from_dict(values["contract"])
+        if contract.digest != values["contract_digest"]:
+            raise ContractMismatchError(
+                f"contract has the digest {contract.digest}, contract_digest says {values['contract_digest']}; "
+                "one of the two was changed, export the engine again"
+            )
+        rest = {k: v for k, v in values.items() if k not in ("schema", "contract_digest")}
+        rest |= {
+            "files": {name: FileDigest(**digest) for name, digest in values["files"].items()},
+            "classes": tuple(values["classes"]),
+            "new_classes": tuple(values["new_classes"]),
+            "contract": contract,
+            "target_profile": TargetProfile(**values["target_profile"]),
+            "golden": Golden(**values["golden"]),
+        }
+        manifest = cls(**rest)
+        _require_sane(manifest)
+        return manifest
+
+
+def read_manifest(engine_dir: Path) -> Manifest:
+    """Read ``manifest.json`` of an engine folder; the files beside it are not looked at.
+
+    Raises:
+        FileNotFoundError: the folder has no manifest.
+        ManifestError: the manifest is not valid; the message names the file.
+        ContractMismatchError: the contract does not fit its digest.
+    """
+    path = engine_dir / MANIFEST_FILE
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(values, dict):
+            raise ManifestError(f"expected an object, found {type(values).__name__}; export the engine again")
+        return Manifest.from_dict(values)
+    except FileNotFoundError as error:
+        raise FileNotFoundError(
+            f"{path}: no such file; give an engine's folder, such as models/engines/onnx-fp32"
+        ) from error
+    except ContractMismatchError as error:
+        raise ContractMismatchError(f"{path}: {error}") from error
+    except (ManifestError, UnicodeDecodeError, json.JSONDecodeError, TypeError, KeyError, AttributeError) as error:
+        raise ManifestError(f"{path}: {error}") from error
+
+
+def verify_files(manifest: Manifest, engine_dir: Path) -> None:
+    """Compare every file of the folder with the manifest.
+
+    Raises:
+        ManifestError: names every file that is missing, changed, or not in the manifest.
+    """
+    faults = []
+    for name, expected in manifest.files.items():
+        path = engine_dir / name
+        if not path.is_file():
+            faults.append(f"{name} is missing")
+        elif (size := path.stat().st_size) != expected.bytes:
+            faults.append(f"{name} has {size} bytes, expected {expected.bytes}")
+        elif digest_of(path).sha256 != expected.sha256:
+            faults.append(f"{name} has another sha256 than the manifest")
+    known = {*manifest.files, MANIFEST_FILE}
+    extra = sorted(p.relative_to(engine_dir).as_posix() for p in engine_dir.rglob("*") if not p.is_dir())
+    faults += [f"{name} is not in the manifest" for name in extra if name not in known]
+    if faults:
+        raise ManifestError(f"{engine_dir}: {'; '.join(faults)}; fetch or export the engine again")
+
+
+def verify_profile(manifest: Manifest) -> None:
+    """Compare the target profile with this machine.
+
+    Raises:
+        ManifestError: names every difference.
+    """
+    profile, faults = manifest.target_profile, []
+    here = {"arch": platform.machine(), "os": platform.system().lower()}
+    for key, value in here.items():
+        wanted = getattr(profile, key)
+        if wanted not in (ANY, value):
+            faults.append(f"{key} is {value}, the engine is for {wanted}")
+    try:
+        installed = importlib.metadata.version(profile.runtime)
+    except importlib.metadata.PackageNotFoundError:
+        faults.append(f"{profile.runtime} is not installed")
+    else:
+        mine, least = _release(installed), _release(profile.runtime_version)
+        if mine[:1] != least[:1] or mine < least:
+            faults.append(f"{profile.runtime} is {installed}, the engine was checked with {profile.runtime_version}")
+    if faults:
+        raise ManifestError(f"{manifest.name} does not fit this machine: {'; '.join(faults)}")
+
+
+def verified_manifest(engine_dir: Path) -> Manifest:
+    """Read the manifest and prove folder and machine against it; done before any runtime opens a file.
+
+    Raises:
+        FileNotFoundError: the folder has no manifest.
+        ManifestError: see :func:`read_manifest`, :func:`verify_files` and :func:`verify_profile`.
+        ContractMismatchError: the contract does not fit its digest.
+    """
+    manifest = read_manifest(engine_dir)
+    verify_profile(manifest)
+    verify_files(manifest, engine_dir)
+    return manifest
+
+
+def this_machine(runtime: str, *, portable: bool = False) -> TargetProfile:
+    """The profile of this machine; ``portable`` leaves architecture and system open."""
+    arch, system = (ANY, ANY) if portable else (platform.machine(), platform.system().lower())
+    return TargetProfile(arch, system, runtime, importlib.metadata.version(runtime))
+
+
+def digest_of(path: Path) -> FileDigest:
+    """sha256 and size of a file."""
+    with path.open("rb") as stream:
+        return FileDigest(hashlib.file_digest(stream, "sha256").hexdigest(), path.stat().st_size)
+
+
+def _require_sane(manifest: Manifest) -> None:
+    """Refuse values that later code would trust."""
+    if manifest.runtime not in RUNTIMES or manifest.runtime != manifest.target_profile.runtime:
+        raise ManifestError(f"runtime {manifest.runtime!r} is not one of {RUNTIMES} and that of the target profile")
+    if manifest.state not in STATES:
+        raise ManifestError(f"state {manifest.state!r} is not one of {STATES}")
+    if manifest.output_format not in ("anchors", "end2end"):
+        raise ManifestError(f"output_format {manifest.output_format!r} is neither 'anchors' nor 'end2end'")
+    if bad := [n for n in manifest.files if n in ("", ".", "..", MANIFEST_FILE) or re.search(r"[/\\\0]", n)]:
+        raise ManifestError(f"files {bad} are not plain names within the folder")
+    if manifest.golden.file not in manifest.files:
+        raise ManifestError(f"golden file {manifest.golden.file!r} is not among the files")
+    if not manifest.class_names or len(set(manifest.class_names)) != len(manifest.class_names):
+        raise ManifestError(f"class names {list(manifest.class_names)} are empty or repeat")
+
+
+def _release(version: str) -> tuple[int, ...]:
+    """The leading numbers of a version."""
+    return tuple(int(part) for part in re.findall(r"\d+", version.split("+")[0])[:3])
