@@ -85,7 +85,8 @@ def _annotations(boxes: pd.DataFrame, image_ids: Sequence[str], class_ids: Seque
     numbers = {image_id: index + 1 for index, image_id in enumerate(image_ids)}
     rows = boxes[boxes["image_id"].isin(numbers) & boxes["class_id"].isin(list(class_ids))]
     corners = rows[["x1_px", "y1_px", "x2_px", "y2_px"]].to_numpy(np.float64)
-    sizes = corners[:, 2:] - corners[:, :2]
+    # A box turned inside out would have a negative area, which the evaluator ignores; here it is a miss as any other.
+    sizes = np.maximum(corners[:, 2:] - corners[:, :2], 0)
     scores = rows["score"].to_numpy(np.float64) if "score" in rows else np.ones(len(rows))
     return [
         {

@@ -55,7 +55,7 @@ def pycocotools_precision(
     return evaluator.eval["precision"][:, :, :, 0, 0]
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(seed=st.integers(0, 10**6), whole_pixels=st.booleans(), tied_scores=st.booleans())
 def test_agrees_with_a_second_library_and_with_the_kept_matches(
     seed: int, whole_pixels: bool, tied_scores: bool
@@ -93,6 +93,13 @@ def test_a_case_worked_out_by_hand() -> None:
     above = (51 * 1 / 3) / 101
     assert accuracy.map50_95 == pytest.approx((7 * ap50 + 3 * above) / 10)
     assert accuracy.n_objects.tolist() == [2]
+
+
+def test_a_box_turned_inside_out_counts_as_a_miss() -> None:
+    truth = boxes([("a", 0, 0, 0, 10, 10)], scored=False)
+    found = boxes([("a", 0, 0.9, 40, 0, 30, 10), ("a", 0, 0.5, 0, 0, 10, 10)], scored=True)
+    assert evaluate_coco(truth, found, ["a"], [0], 300).map50 == pytest.approx(0.5)
+    assert mean_ap(average_precision(match_detections(truth, found, ["a"], [0])), "50")[0] == pytest.approx(0.5)
 
 
 def test_rows_of_other_pictures_and_classes_do_not_count() -> None:

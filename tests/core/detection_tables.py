@@ -23,7 +23,8 @@ def random_tables(
             objects.append((image_id, class_id, *box))
             for _ in range(generator.integers(0, 3)):
                 told = class_id if generator.random() < 0.8 else int(generator.integers(n_classes))
-                detections.append((image_id, told, generator.random(), *(box + generator.normal(0, 2.5, 4))))
+                moved = box + generator.uniform(-4, 4, 4)  # no side shrinks below the least of 8 px
+                detections.append((image_id, told, generator.random(), *moved))
         for _ in range(generator.integers(0, 4)):
             corner, size = generator.uniform(0, 60, 2), generator.uniform(8, 40, 2)
             detections.append(
