@@ -76,3 +76,14 @@ def resumable_folder(folder: Path, fingerprint: dict[str, Any]) -> bool:
         folder.mkdir(parents=True)
         write_json(note, fingerprint)
     return kept
+
+
+def swap_folder(finished: Path, target: Path) -> None:
+    """Put a finished folder in the place of ``target``; the old one stays whole until the new one is there."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    old = finished.with_name(f"{finished.name}.old")
+    shutil.rmtree(old, ignore_errors=True)
+    if target.exists():
+        target.replace(old)
+    finished.replace(target)
+    shutil.rmtree(old, ignore_errors=True)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-SourceSplit = Literal["train", "test", "defect_free"]
+SourceSplit = Literal["train", "val", "test", "defect_free"]
 
 
 class ReadBytes(Protocol):
@@ -17,10 +18,10 @@ class ReadBytes(Protocol):
     def __call__(self) -> bytes: ...
 
 
-class ReadPixels(Protocol):
-    """Gives the decoded BGR pixels of one picture, uint8 of shape (height, width, 3). Picklable."""
+class ReadTemplate(Protocol):
+    """Gives a defect-free twin: the bytes of its file, or BGR pixels, uint8 (height, width, 3). Picklable."""
 
-    def __call__(self) -> NDArray[np.uint8]: ...
+    def __call__(self) -> bytes | NDArray[np.uint8]: ...
 
 
 @dataclass(frozen=True)
@@ -36,7 +37,8 @@ class SourceImage:
         boxes_xyxy_px: corners of the objects, float64 of shape (n, 4), in pixels of this picture.
         class_names: class of each object, n names.
         origin: the file a person would open to mend this picture's labels.
-        template: pixels of the aligned defect-free twin, where the source has one; held-out classes are erased with it.
+        template: the aligned defect-free twin, where the source has one; held-out classes are erased with it.
+        picture: the picture's own file, named where it cannot be read; empty: ``origin`` says enough.
     """
 
     image_id: str
@@ -47,7 +49,8 @@ class SourceImage:
     boxes_xyxy_px: NDArray[np.float64]
     class_names: tuple[str, ...]
     origin: str
-    template: ReadPixels | None = None
+    template: ReadTemplate | None = None
+    picture: str = ""
 
 
 @dataclass(frozen=True)
@@ -58,8 +61,48 @@ class SourceSet:
         images: the pictures, in the source's own order.
         classes: all class names, in the source's own order.
         warnings: what a user should know about the source, in plain words.
+        faults: what a user must mend first, each with its file, line and mend; `prepare` refuses all of them at once.
     """
 
     images: tuple[SourceImage, ...]
     classes: tuple[str, ...]
     warnings: tuple[str, ...] = ()
+    faults: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class PictureFacts:
+    """What is measured on one encoded picture.
+
+    Attributes:
+        sha256: hex digest of the file's bytes.
+        pixel_hash: hex sha256 of the decoded pixels, equal for two encodings of the same picture.
+        width_px: width as displayed (an EXIF rotation is applied).
+        height_px: height as displayed.
+        channels: channels stored in the file, 1 for grey.
+        phash: 64-bit perceptual hash, as an unsigned integer.
+        brightness: mean grey value, 0-255.
+        contrast: standard deviation of the grey values.
+    """
+
+    sha256: str
+    pixel_hash: str
+    width_px: int
+    height_px: int
+    channels: int
+    phash: int
+    brightness: float
+    contrast: float
+
+
+class DataFaults(ValueError):
+    """The source's files need mending; the message has one line a fault, up to a limit."""
+
+
+def refuse(faults: Sequence[str], limit: int = 20) -> None:
+    """Raise :class:`DataFaults` if there are any faults; the first ``limit`` are told, the rest counted."""
+    if not faults:
+        return
+    rest = [f"… and {len(faults) - limit} more"] if len(faults) > limit else []
+    noun = "fault" if len(faults) == 1 else "faults"
+    raise DataFaults("\n  ".join([f"{len(faults)} {noun} in the source, nothing was changed:", *faults[:limit], *rest]))

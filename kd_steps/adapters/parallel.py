@@ -1,0 +1,70 @@
+"""All cores for many small jobs: results in order, a progress bar, and memory that does not grow with the jobs."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor
+from itertools import islice
+from typing import TypeVar
+
+from tqdm import tqdm
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+BATCH = 8
+BATCHES_AHEAD_PER_WORKER = 3
+# Starting processes costs about as much as this many pictures.
+WORTH_PROCESSES = 64
+
+
+def available_cores() -> int:
+    """Cores that this process may use (its affinity mask, not the machine's)."""
+    return len(os.sched_getaffinity(0))
+
+
+def map_in_order(
+    function: Callable[[Item], Result], items: Sequence[Item], description: str, workers: int | None = None
+) -> Iterator[Result]:
+    """``function`` of each item, in the items' order, on all cores, with a progress bar.
+
+    Only a few batches are in flight, so that a slow consumer holds the workers back and memory stays flat.
+
+    Args:
+        function: picklable; it runs in worker processes, or here if there are few items or one worker.
+        items: picklable values.
+        description: stands in front of the progress bar.
+        workers: processes; None: one a core, or none for few items.
+    """
+    if workers is None:
+        workers = available_cores() if len(items) >= WORTH_PROCESSES else 1
+    with tqdm(total=len(items), desc=description, unit="img", mininterval=0.5) as progress:
+        results = _in_processes(function, items, workers) if workers > 1 else map(function, items)
+        for result in results:
+            progress.update()
+            yield result
+
+
+def _in_processes(function: Callable[[Item], Result], items: Sequence[Item], workers: int) -> Iterator[Result]:
+    # A forked child of a process with threads (torch, OpenCV) can hang: children come from a clean server instead.
+    context = multiprocessing.get_context("forkserver")
+    with ProcessPoolExecutor(workers, mp_context=context) as pool:
+        waiting: deque[Future[list[Result]]] = deque()
+        try:
+            stream = iter(items)
+            while batch := tuple(islice(stream, BATCH)):
+                waiting.append(pool.submit(_run_batch, function, batch))
+                if len(waiting) >= workers * BATCHES_AHEAD_PER_WORKER:
+                    yield from waiting.popleft().result()
+            while waiting:
+                yield from waiting.popleft().result()
+        finally:
+            for future in waiting:
+                future.cancel()
+
+
+def _run_batch(function: Callable[[Item], Result], batch: tuple[Item, ...]) -> list[Result]:
+    return [function(item) for item in batch]

@@ -1,0 +1,50 @@
+"""Boxes as arrays: two notations, and the faults a box can have."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+Boxes = NDArray[np.float64]
+
+
+def yolo_to_xyxy(boxes_cxcywh: Boxes, width_px: int, height_px: int) -> Boxes:
+    """Normalised centre, width, height (n, 4) → corners in pixels (n, 4)."""
+    centre, size = boxes_cxcywh[:, :2], boxes_cxcywh[:, 2:]
+    corners = np.concatenate([centre - size / 2, centre + size / 2], axis=1)
+    return corners * np.array([width_px, height_px, width_px, height_px], dtype=np.float64)
+
+
+def xyxy_to_yolo(boxes_xyxy_px: Boxes, width_px: int, height_px: int) -> Boxes:
+    """Corners in pixels (n, 4) → normalised centre, width, height (n, 4)."""
+    low, high = boxes_xyxy_px[:, :2], boxes_xyxy_px[:, 2:]
+    centred = np.concatenate([(low + high) / 2, high - low], axis=1)
+    return centred / np.array([width_px, height_px, width_px, height_px], dtype=np.float64)
+
+
+def box_fault(box_xyxy_px: NDArray[np.float64], width_px: int, height_px: int) -> str | None:
+    """What is wrong with one box (4,) of a picture, or None.
+
+    A box must be finite, have a positive area and lie inside the picture: 0 ≤ x1 < x2 ≤ width, the same for y.
+    """
+    x1, y1, x2, y2 = (float(value) for value in box_xyxy_px)
+    told = f"box ({x1:g}, {y1:g}, {x2:g}, {y2:g}) px"
+    if not np.isfinite(box_xyxy_px).all():
+        return f"{told} has a coordinate that is not a finite number"
+    if x1 >= x2 or y1 >= y2:
+        return f"{told} has no area; it needs x1 < x2 and y1 < y2"
+    if x1 < 0 or y1 < 0 or x2 > width_px or y2 > height_px:
+        return f"{told} reaches outside the picture of {width_px} × {height_px} px; clip it or mend the coordinates"
+    return None
+
+
+def covered_share(boxes_xyxy_px: Boxes, covers_xyxy_px: Boxes) -> NDArray[np.float64]:
+    """Share (0-1) of the area of each box (n, 4) that its worst single cover (m, 4) hides; (n,), 0 without covers."""
+    if not len(boxes_xyxy_px) or not len(covers_xyxy_px):
+        return np.zeros(len(boxes_xyxy_px))
+    low = np.maximum(boxes_xyxy_px[:, None, :2], covers_xyxy_px[None, :, :2])
+    high = np.minimum(boxes_xyxy_px[:, None, 2:], covers_xyxy_px[None, :, 2:])
+    shared: NDArray[np.float64] = np.clip(high - low, 0, None).prod(axis=2)
+    area = (boxes_xyxy_px[:, 2:] - boxes_xyxy_px[:, :2]).prod(axis=1)
+    share: NDArray[np.float64] = (shared / area[:, None]).max(axis=1)
+    return share

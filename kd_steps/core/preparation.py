@@ -1,0 +1,147 @@
+"""What `prepare` will write, decided purely: the split, the labels and the erasures of every picture."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kd_steps.core.boxes import Boxes, box_fault
+from kd_steps.core.held_out import choose_shots, lost_objects
+from kd_steps.core.records import PictureFacts, SourceImage, SourceSet, SourceSplit
+from kd_steps.core.splits import Candidate, SplitRules, cut_splits
+
+
+@dataclass(frozen=True)
+class PlannedPicture:
+    """One picture of the prepared set.
+
+    Attributes:
+        index: its place in the source.
+        split: where it goes.
+        class_ids: index into base classes, then new classes; int64 (n,).
+        boxes_xyxy_px: the objects that stay, (n, 4).
+        lost: which of the *source's* objects are erased with the template; None: the file is taken as it is.
+    """
+
+    index: int
+    split: SourceSplit
+    class_ids: NDArray[np.int64]
+    boxes_xyxy_px: Boxes
+    lost: NDArray[np.bool_] | None = None
+
+
+@dataclass(frozen=True)
+class Plan:
+    """All pictures of the prepared set, the shots of the held-out classes, and what the user should know."""
+
+    pictures: list[PlannedPicture]
+    shots: list[PlannedPicture]
+    classes: list[str]
+    new_classes: list[str]
+    warnings: list[str]
+    faults: list[str]
+
+
+def picture_faults(image: SourceImage, width_px: int, height_px: int) -> list[str]:
+    """The objects of a picture that have no area or lie outside it, each with the file and the object's number."""
+    told = ((i, box_fault(box, width_px, height_px)) for i, box in enumerate(image.boxes_xyxy_px, start=1))
+    names = image.class_names
+    return [f"{image.origin}, object {i} ('{names[i - 1]}'): {fault}" for i, fault in told if fault]
+
+
+def repeated_ids(images: Sequence[SourceImage]) -> list[str]:
+    """A fault for each picture whose id another one has already: its file would overwrite the other's."""
+    first: dict[str, SourceImage] = {}
+    return [
+        f"{image.origin} and {other.origin} have the same id '{image.image_id}'; delete one of them, or rename it"
+        for image in images
+        if (other := first.setdefault(image.image_id, image)) is not image
+    ]
+
+
+def plan_set(
+    source: SourceSet,
+    facts: Sequence[PictureFacts],
+    rules: SplitRules,
+    held_out: Sequence[str],
+    shots: int,
+) -> Plan:
+    """Decide the whole prepared set.
+
+    In train and validation the objects of held-out classes are erased and their boxes dropped; a picture without an
+    aligned template is left out there, for an unlabelled object would teach that it is background. Test keeps all.
+    Shots are copies of train pictures with all their labels: what was erased from base comes back only as a shot.
+
+    Raises:
+        ValueError: a held-out class has too few pictures in the train split.
+    """
+    cut = cut_splits([_candidate(image, fact) for image, fact in zip(source.images, facts, strict=True)], rules)
+    base = [name for name in source.classes if name not in held_out]
+    plan = Plan([], [], base, list(held_out), [*source.warnings, *cut.warnings], list(cut.faults))
+    if plan.faults:
+        return plan
+    ids = {name: i for i, name in enumerate([*base, *held_out])}
+    n_hidden, n_left_out = 0, 0
+    for index, (image, split) in enumerate(zip(source.images, cut.splits, strict=True)):
+        if split is None:
+            continue
+        class_ids = np.array([ids[name] for name in image.class_names], dtype=np.int64)
+        is_new = class_ids >= len(base)
+        if split not in ("train", "val") or not is_new.any():
+            plan.pictures.append(PlannedPicture(index, split, class_ids, image.boxes_xyxy_px))
+        elif image.template is None:
+            n_left_out += 1
+        else:
+            lost = lost_objects(image.boxes_xyxy_px, is_new)
+            n_hidden += int((lost & ~is_new).sum())
+            plan.pictures.append(PlannedPicture(index, split, class_ids[~lost], image.boxes_xyxy_px[~lost], lost))
+    if n_left_out:
+        plan.warnings.append(
+            f"{n_left_out} train and validation pictures show a held-out class and have no defect-free template to "
+            "erase it with: they were left out of the base set"
+        )
+    if n_hidden:
+        plan.warnings.append(f"{n_hidden} base objects lay under a held-out one and were erased with it")
+    names = [image.class_names for image in source.images]
+    for index in choose_shots(names, [split == "train" for split in cut.splits], held_out, shots, rules.seed):
+        image = source.images[index]
+        class_ids = np.array([ids[name] for name in image.class_names], dtype=np.int64)
+        plan.shots.append(PlannedPicture(index, "train", class_ids, image.boxes_xyxy_px))
+    plan.faults.extend(_emptied(plan))
+    plan.warnings.extend(_absent_classes(plan))
+    return plan
+
+
+def _candidate(image: SourceImage, facts: PictureFacts) -> Candidate:
+    return Candidate(
+        name=image.origin,
+        group=image.group,
+        declared=image.split,
+        pixel_hash=facts.pixel_hash,
+        phash=facts.phash,
+        n_objects=len(image.class_names),
+    )
+
+
+def _emptied(plan: Plan) -> list[str]:
+    present = {picture.split for picture in plan.pictures}
+    return [
+        f"the {split} split is empty once pictures of held-out classes are left out; hold out fewer classes "
+        "(prepare.new_parts.classes)"
+        for split in ("train", "val")
+        if split not in present
+    ]
+
+
+def _absent_classes(plan: Plan) -> list[str]:
+    names = [*plan.classes, *plan.new_classes]
+    warnings = []
+    for split, wanted in (("train", plan.classes), ("val", plan.classes), ("test", names)):
+        seen = {names[i] for picture in plan.pictures if picture.split == split for i in picture.class_ids.tolist()}
+        absent = [name for name in wanted if name not in seen]
+        if absent:
+            warnings.append(f"the {split} split has no object of: {', '.join(absent)}")
+    return warnings

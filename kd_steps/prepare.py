@@ -1,0 +1,204 @@
+"""Stage `prepare`: any source → the YOLO layout, image and box tables, leak-free splits, held-out new parts."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from kd_steps.adapters import images
+from kd_steps.adapters.files import swap_folder, write_json
+from kd_steps.adapters.parallel import map_in_order
+from kd_steps.adapters.prepared_set import PreparedWriter, write_data_yaml, yolo_text
+from kd_steps.core.boxes import Boxes
+from kd_steps.core.held_out import check_known, erase
+from kd_steps.core.preparation import Plan, PlannedPicture, picture_faults, plan_set, repeated_ids
+from kd_steps.core.records import PictureFacts, ReadTemplate, SourceImage, SourceSet, refuse
+from kd_steps.core.splits import SplitRules
+from kd_steps.params import Params, load_params
+from kd_steps.stage_entry import run_stage
+
+PREPARED = Path("data/prepared")
+HELD_OUT = Path("data/new_parts/held_out")
+STAGING = Path(".retort/prepare")
+SPLITS = ("train", "val", "test", "defect_free")
+
+
+def main() -> None:
+    """Prepare the set that ``params.yaml`` names; the old one stays until the new one is complete."""
+    params = load_params()
+    source = load_source(params)
+    new_parts, splits = params.prepare.new_parts, params.prepare.splits
+    check_known(new_parts.classes, source.classes)
+    shutil.rmtree(STAGING, ignore_errors=True)
+    (STAGING / "incoming").mkdir(parents=True)
+    facts = collect(source, STAGING / "incoming")
+    rules = SplitRules(splits.validation_fraction, splits.test_fraction, splits.near_duplicate_bits, params.seed)
+    plan = plan_set(source, facts, rules, new_parts.classes, new_parts.shots)
+    refuse(plan.faults)
+    write_shots(source, facts, plan, STAGING)
+    summary = write_base(source, facts, plan, STAGING)
+    write_json(STAGING / "prepared" / "dataset.json", {"source": params.prepare.source.kind, **summary})
+    swap_folder(STAGING / "prepared", PREPARED)
+    swap_folder(STAGING / "held_out", HELD_OUT)
+    shutil.rmtree(STAGING)
+    for warning in plan.warnings:
+        tqdm.write(f"warning: {warning}")
+    counts = ", ".join(f"{n} {split}" for split, n in summary["images"].items())
+    tqdm.write(f"{PREPARED}: {counts} pictures; {HELD_OUT}: {len(plan.shots)} shots of {plan.new_classes}")
+
+
+def load_source(params: Params) -> SourceSet:
+    """The source that ``prepare.source.kind`` names, its pixels not read yet."""
+    source = params.prepare.source
+    pattern = params.prepare.splits.group_pattern
+    match source.kind:
+        case "synthetic":
+            from kd_steps.adapters.sources.synthetic import load_synthetic
+
+            return load_synthetic(source.synthetic, params.seed, params.prepare.new_parts)
+        case "deeppcb":
+            from kd_steps.adapters.sources.deeppcb import load_deeppcb
+
+            folder = source.deeppcb.path or os.environ.get("RETORT_DEEPPCB")
+            folder = _given(folder, "deeppcb.path", ", or set the variable RETORT_DEEPPCB")
+            return load_deeppcb(folder, source.deeppcb.split_by)
+        case "yolo":
+            from kd_steps.adapters.sources.yolo import load_yolo
+
+            return load_yolo(_given(source.yolo.path, "yolo.path"), pattern)
+        case "voc":
+            from kd_steps.adapters.sources.voc import load_voc
+
+            pictures, annotations = _given(source.voc.images, "voc.images"), source.voc.annotations
+            return load_voc(pictures, _given(annotations, "voc.annotations"), pattern)
+        case "coco":
+            from kd_steps.adapters.sources.coco import load_coco
+
+            pictures, annotations = _given(source.coco.images, "coco.images"), source.coco.annotations
+            return load_coco(pictures, _given(annotations, "coco.annotations"), pattern)
+
+
+def _given(path: Path | str | None, key: str, otherwise: str = "") -> Path:
+    if path is None:
+        raise ValueError(f"params.yaml: prepare.source.{key} is null; set it to your folder or file{otherwise}")
+    return Path(path)
+
+
+def collect(source: SourceSet, incoming: Path) -> list[PictureFacts]:
+    """Check and measure every picture and copy its bytes to ``incoming``.
+
+    Raises:
+        DataFaults: names every fault of the source, every picture that cannot be read and every object outside.
+    """
+    facts: list[PictureFacts] = []
+    faults = [*source.faults, *repeated_ids(source.images)]
+    for found, told in map_in_order(partial(collect_picture, incoming=incoming), source.images, "prepare: read"):
+        faults += told
+        if found is not None:
+            facts.append(found)
+    refuse(faults)
+    return facts
+
+
+def collect_picture(image: SourceImage, incoming: Path) -> tuple[PictureFacts | None, list[str]]:
+    """Copy one picture's bytes to ``incoming`` and measure it; its faults instead, if it has any. Runs in a worker."""
+    name = image.picture or image.origin
+    try:
+        data = image.read()
+        facts = images.measure(data, images.decode_bgr(data, name), name)
+    except (images.PictureError, OSError) as error:
+        return None, [str(error)]
+    _incoming(image, incoming).write_bytes(data)
+    return facts, picture_faults(image, facts.width_px, facts.height_px)
+
+
+def _incoming(image: SourceImage, folder: Path) -> Path:
+    return folder / f"{image.image_id}{image.suffix}"
+
+
+def write_shots(source: SourceSet, facts: list[PictureFacts], plan: Plan, staging: Path) -> None:
+    """Write the shots of the held-out classes as a YOLO set of their own; without any, an empty one."""
+    folder = staging / "held_out"
+    for kind in ("images", "labels"):
+        (folder / kind).mkdir(parents=True)
+    for shot in plan.shots:
+        image = source.images[shot.index]
+        shutil.copyfile(_incoming(image, staging / "incoming"), _incoming(image, folder / "images"))
+        text = yolo_text(facts[shot.index], shot.class_ids, shot.boxes_xyxy_px)
+        (folder / "labels" / f"{image.image_id}.txt").write_text(text, encoding="utf-8")
+    names = [*plan.classes, *plan.new_classes]
+    write_data_yaml(folder / "data.yaml", {"train": "images", "val": "images"}, names)
+
+
+@dataclass(frozen=True)
+class Placement:
+    """One picture's way from ``incoming`` to its place in the set, with the objects to erase on the way, if any."""
+
+    incoming: Path
+    target: Path
+    facts: PictureFacts
+    template: ReadTemplate | None
+    boxes_xyxy_px: Boxes
+    lost: NDArray[np.bool_] | None
+
+
+def write_base(source: SourceSet, facts: list[PictureFacts], plan: Plan, staging: Path) -> dict[str, Any]:
+    """Write pictures, labels, tables and ``data.yaml`` of the base set; returns what ``dataset.json`` tells of it."""
+    root = staging / "prepared"
+    names = [*plan.classes, *plan.new_classes]
+    jobs = [_placement(source.images[p.index], facts[p.index], p, staging) for p in plan.pictures]
+    with PreparedWriter(root, SPLITS, names, len(plan.classes)) as writer:
+        placed = map_in_order(place, jobs, "prepare: write")
+        for picture, job, measured in zip(plan.pictures, jobs, placed, strict=True):
+            path = PurePosixPath(job.target.relative_to(root).as_posix())
+            group = source.images[picture.index].group
+            writer.add(path, picture.split, group, measured, picture.class_ids, picture.boxes_xyxy_px)
+    write_data_yaml(root / "data.yaml", {"train": "images/train", "val": "images/val"}, plan.classes)
+    return {
+        "classes": plan.classes,
+        "new_classes": plan.new_classes,
+        "images": writer.counts,
+        "digest": writer.digest(),
+        "warnings": plan.warnings,
+    }
+
+
+def _placement(image: SourceImage, facts: PictureFacts, picture: PlannedPicture, staging: Path) -> Placement:
+    suffix = image.suffix if picture.lost is None else ".png"
+    return Placement(
+        incoming=_incoming(image, staging / "incoming"),
+        target=staging / "prepared" / "images" / picture.split / f"{image.image_id}{suffix}",
+        facts=facts,
+        template=None if picture.lost is None else image.template,
+        boxes_xyxy_px=image.boxes_xyxy_px,
+        lost=picture.lost,
+    )
+
+
+def place(job: Placement) -> PictureFacts:
+    """Put one picture in its place: its own bytes, or a PNG of what erasing leaves. Runs in a worker."""
+    if job.lost is None or job.template is None:
+        job.incoming.replace(job.target)
+        return job.facts
+    pixels = images.decode_bgr(job.incoming.read_bytes(), str(job.incoming))
+    twin = job.template()
+    template = images.decode_bgr(twin, f"template of {job.incoming.name}") if isinstance(twin, bytes) else twin
+    try:
+        erased = erase(pixels, template, job.boxes_xyxy_px, job.lost)
+    except ValueError as error:
+        raise ValueError(f"{job.incoming.name}: {error}") from error
+    data = images.encode_png(erased, job.facts.channels)
+    job.target.write_bytes(data)
+    return images.measure(data, erased, job.target.name)
+
+
+if __name__ == "__main__":
+    run_stage(main)
