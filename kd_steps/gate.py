@@ -1,0 +1,54 @@
+"""Stage `gate`: measurements + limits → a verdict per rule. It always writes its verdict; `register` acts on it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from kd_steps.adapters.files import read_json, write_json
+from kd_steps.core.gates import Limits, gate_verdict
+from kd_steps.params import load_params
+from kd_steps.stage_entry import run_stage
+
+ENGINES = Path("metrics/engines.json")
+VERDICT = Path("metrics/gate.json")
+STYLES = {"pass": "green", "fail": "bold red", "inconclusive": "yellow"}
+
+
+def main() -> None:
+    """Judge every evaluated engine, write ``metrics/gate.json`` and print the table."""
+    knobs = load_params().gate
+    limits = Limits(**knobs.model_dump(exclude={"required_targets"}))
+    verdict = gate_verdict(read_json(ENGINES), limits, knobs.required_targets)
+    write_json(VERDICT, verdict)
+    print_verdict(verdict)
+
+
+def print_verdict(verdict: dict[str, Any]) -> None:
+    """Print the rules as a table and, below it, in plain words what is not passed."""
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.table import Table
+
+    table = Table(title="Gate", title_justify="left")
+    for heading in ("engine", "rule", "verdict"):
+        table.add_column(heading, no_wrap=True)
+    for heading in ("value", "low", "high", "limit", "n"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    for rule in verdict["rules"]:
+        style = STYLES[rule["verdict"]]
+        numbers = [_told(rule[name]) for name in ("value", "low", "high", "limit", "n")]
+        table.add_row(rule["target"], rule["name"], f"[{style}]{rule['verdict']}[/{style}]", *numbers)
+    console = Console()
+    console.print(table)
+    for line in verdict["summary"]:
+        console.print(escape(line), soft_wrap=True, highlight=False)
+
+
+def _told(number: float | int | None) -> str:
+    """A number for the table; unknown is a dash."""
+    return "–" if number is None else f"{number:.4g}"
+
+
+if __name__ == "__main__":
+    run_stage(main)
