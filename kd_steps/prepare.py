@@ -63,7 +63,15 @@ def load_source(params: Params) -> SourceSet:
         case "synthetic":
             from kd_steps.adapters.sources.synthetic import load_synthetic
 
-            return load_synthetic(source.synthetic, params.seed, params.prepare.new_parts)
+            drawn = source.synthetic
+            return load_synthetic(
+                train_boards=drawn.train_boards,
+                test_boards=drawn.test_boards,
+                defect_free_boards=drawn.defect_free_boards,
+                new_part_boards=params.prepare.new_parts.shots,
+                image_size_px=drawn.image_size_px,
+                seed=params.seed,
+            )
         case "deeppcb":
             from kd_steps.adapters.sources.deeppcb import load_deeppcb
 
@@ -96,7 +104,7 @@ def collect(source: SourceSet, incoming: Path) -> list[PictureFacts]:
     """Check and measure every picture and copy its bytes to ``incoming``.
 
     Raises:
-        DataFaults: names every fault of the source, every picture that cannot be read and every object outside.
+        DataFaultsError: names every fault of the source, every picture that cannot be read and every object outside.
     """
     facts: list[PictureFacts] = []
     faults = [*source.faults, *repeated_ids(source.images)]

@@ -17,7 +17,7 @@ from PIL import Image, UnidentifiedImageError
 from kd_steps.core.records import PictureFacts
 
 HASH_SIDE_PX = 32
-# In a JPEG's compressed data 0xFF is followed by 0x00 (a stuffed byte) or a restart marker; anything else ends the scan.
+# In a JPEG's compressed data 0xFF is followed by 0x00 (a stuffed byte) or a restart marker; all else ends the scan.
 _SCAN_END = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")
 _PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 

@@ -7,6 +7,9 @@ from numpy.typing import NDArray
 
 Boxes = NDArray[np.float64]
 
+# Tools round coordinates: a box may overshoot the picture by this much, and `clip` takes it back.
+ROUNDING_PX = 0.5
+
 
 def yolo_to_xyxy(boxes_cxcywh: Boxes, width_px: int, height_px: int) -> Boxes:
     """Normalised centre, width, height (n, 4) → corners in pixels (n, 4)."""
@@ -25,7 +28,8 @@ def xyxy_to_yolo(boxes_xyxy_px: Boxes, width_px: int, height_px: int) -> Boxes:
 def box_fault(box_xyxy_px: NDArray[np.float64], width_px: int, height_px: int) -> str | None:
     """What is wrong with one box (4,) of a picture, or None.
 
-    A box must be finite, have a positive area and lie inside the picture: 0 ≤ x1 < x2 ≤ width, the same for y.
+    A box must be finite, have a positive area and lie inside the picture: 0 ≤ x1 < x2 ≤ width, the same for y; half a
+    pixel of rounding is forgiven.
     """
     x1, y1, x2, y2 = (float(value) for value in box_xyxy_px)
     told = f"box ({x1:g}, {y1:g}, {x2:g}, {y2:g}) px"
@@ -33,9 +37,16 @@ def box_fault(box_xyxy_px: NDArray[np.float64], width_px: int, height_px: int) -
         return f"{told} has a coordinate that is not a finite number"
     if x1 >= x2 or y1 >= y2:
         return f"{told} has no area; it needs x1 < x2 and y1 < y2"
-    if x1 < 0 or y1 < 0 or x2 > width_px or y2 > height_px:
+    overshoot_px = max(-x1, -y1, x2 - width_px, y2 - height_px)
+    if overshoot_px > ROUNDING_PX or x1 >= width_px or y1 >= height_px or x2 <= 0 or y2 <= 0:
         return f"{told} reaches outside the picture of {width_px} × {height_px} px; clip it or mend the coordinates"
     return None
+
+
+def clip(boxes_xyxy_px: Boxes, width_px: int, height_px: int) -> Boxes:
+    """The boxes (n, 4) cut at the picture's edges."""
+    limits = np.array([width_px, height_px, width_px, height_px], dtype=np.float64)
+    return np.clip(boxes_xyxy_px, 0, limits)
 
 
 def covered_share(boxes_xyxy_px: Boxes, covers_xyxy_px: Boxes) -> NDArray[np.float64]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from kd_steps.core.boxes import Boxes, box_fault
+from kd_steps.core.boxes import Boxes, box_fault, clip
 from kd_steps.core.held_out import choose_shots, lost_objects
 from kd_steps.core.records import PictureFacts, SourceImage, SourceSet, SourceSplit
 from kd_steps.core.splits import Candidate, SplitRules, cut_splits
@@ -78,7 +78,9 @@ def plan_set(
     Raises:
         ValueError: a held-out class has too few pictures in the train split.
     """
-    cut = cut_splits([_candidate(image, fact) for image, fact in zip(source.images, facts, strict=True)], rules)
+    rare = _rare(source, held_out, shots)
+    pairs = zip(source.images, facts, strict=True)
+    cut = cut_splits([_candidate(image, fact, bool(rare & {*image.class_names})) for image, fact in pairs], rules)
     base = [name for name in source.classes if name not in held_out]
     plan = Plan([], [], base, list(held_out), [*source.warnings, *cut.warnings], list(cut.faults))
     if plan.faults:
@@ -90,14 +92,15 @@ def plan_set(
             continue
         class_ids = np.array([ids[name] for name in image.class_names], dtype=np.int64)
         is_new = class_ids >= len(base)
+        boxes = clip(image.boxes_xyxy_px, facts[index].width_px, facts[index].height_px)
         if split not in ("train", "val") or not is_new.any():
-            plan.pictures.append(PlannedPicture(index, split, class_ids, image.boxes_xyxy_px))
+            plan.pictures.append(PlannedPicture(index, split, class_ids, boxes))
         elif image.template is None:
             n_left_out += 1
         else:
-            lost = lost_objects(image.boxes_xyxy_px, is_new)
+            lost = lost_objects(boxes, is_new)
             n_hidden += int((lost & ~is_new).sum())
-            plan.pictures.append(PlannedPicture(index, split, class_ids[~lost], image.boxes_xyxy_px[~lost], lost))
+            plan.pictures.append(PlannedPicture(index, split, class_ids[~lost], boxes[~lost], lost))
     if n_left_out:
         plan.warnings.append(
             f"{n_left_out} train and validation pictures show a held-out class and have no defect-free template to "
@@ -109,13 +112,20 @@ def plan_set(
     for index in choose_shots(names, [split == "train" for split in cut.splits], held_out, shots, rules.seed):
         image = source.images[index]
         class_ids = np.array([ids[name] for name in image.class_names], dtype=np.int64)
-        plan.shots.append(PlannedPicture(index, "train", class_ids, image.boxes_xyxy_px))
+        boxes = clip(image.boxes_xyxy_px, facts[index].width_px, facts[index].height_px)
+        plan.shots.append(PlannedPicture(index, "train", class_ids, boxes))
     plan.faults.extend(_emptied(plan))
     plan.warnings.extend(_absent_classes(plan))
     return plan
 
 
-def _candidate(image: SourceImage, facts: PictureFacts) -> Candidate:
+def _rare(source: SourceSet, held_out: Sequence[str], shots: int) -> set[str]:
+    """Held-out classes with so few pictures that a validation cut could take some of the wanted shots."""
+    trainable = [image for image in source.images if image.split in (None, "train")]
+    return {name for name in held_out if sum(name in image.class_names for image in trainable) < 2 * shots}
+
+
+def _candidate(image: SourceImage, facts: PictureFacts, keep_in_train: bool) -> Candidate:
     return Candidate(
         name=image.origin,
         group=image.group,
@@ -123,6 +133,7 @@ def _candidate(image: SourceImage, facts: PictureFacts) -> Candidate:
         pixel_hash=facts.pixel_hash,
         phash=facts.phash,
         n_objects=len(image.class_names),
+        keep_in_train=keep_in_train,
     )
 
 

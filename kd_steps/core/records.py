@@ -95,14 +95,16 @@ class PictureFacts:
     contrast: float
 
 
-class DataFaults(ValueError):
+class DataFaultsError(ValueError):
     """The source's files need mending; the message has one line a fault, up to a limit."""
 
 
 def refuse(faults: Sequence[str], limit: int = 20) -> None:
-    """Raise :class:`DataFaults` if there are any faults; the first ``limit`` are told, the rest counted."""
+    """Raise :class:`DataFaultsError` if there are any faults; the first ``limit`` are told, the rest counted."""
     if not faults:
         return
     rest = [f"… and {len(faults) - limit} more"] if len(faults) > limit else []
     noun = "fault" if len(faults) == 1 else "faults"
-    raise DataFaults("\n  ".join([f"{len(faults)} {noun} in the source, nothing was changed:", *faults[:limit], *rest]))
+    raise DataFaultsError(
+        "\n  ".join([f"{len(faults)} {noun} in the source, nothing was changed:", *faults[:limit], *rest])
+    )

@@ -27,7 +27,10 @@ class SplitRules:
 
 @dataclass(frozen=True)
 class Candidate:
-    """What the cut needs to know of one picture; ``declared`` is the source's own split, if it has one."""
+    """What the cut needs to know of one picture.
+
+    ``declared`` is the source's own split, if it has one; ``keep_in_train`` keeps its board out of validation.
+    """
 
     name: str
     group: str
@@ -35,6 +38,7 @@ class Candidate:
     pixel_hash: str
     phash: int
     n_objects: int
+    keep_in_train: bool = False
 
 
 @dataclass(frozen=True)
@@ -49,12 +53,16 @@ class SplitPlan:
 def cut_splits(candidates: Sequence[Candidate], rules: SplitRules) -> SplitPlan:
     """Give every picture its split. What the source declares stays; the rest is cut by board and near-duplicate.
 
-    A test split is cut only if the source declares none, validation likewise. Defect-free boards of a group that the
-    cut puts into training are left out: they would make false alarms look rarer than they are.
+    A test split is cut from train only if the source declares none, validation likewise. Defect-free boards of a group
+    that the cut puts into training are left out: they would make false alarms look rarer than they are.
     """
     faults = _equal_content(candidates)
     splits: list[SourceSplit | None] = [c.declared for c in candidates]
     warnings: list[str] = []
+    if "test" not in splits:
+        if "train" in splits:
+            warnings.append("the source declares no test split: it was cut from the training pictures")
+        splits = [None if split == "train" else split for split in splits]
     if any(split is None for split in splits):
         faults += _cut_test(candidates, splits, warnings, rules)
     if "val" not in splits:
@@ -170,10 +178,19 @@ def _cut_validation(candidates: Sequence[Candidate], splits: list[SourceSplit | 
     if not members:
         return []
     labels = _labels(candidates, members, rules.near_duplicate_bits)
+    kept = {int(label) for label, i in zip(labels, members, strict=True) if candidates[i].keep_in_train}
     names, sizes = np.unique(labels, return_counts=True)
     if len(names) < 2:
         return [_one_board(len(members), "validation")]
-    chosen = closest_subset(sizes.tolist(), rules.validation_fraction * len(members), rules.seed)
+    free = np.array([int(name) not in kept for name in names])
+    if not free.any():
+        return [
+            "every training board shows a held-out class that has few pictures: none is left for validation; hold "
+            "out fewer classes (prepare.new_parts.classes), lower prepare.new_parts.shots, or add boards"
+        ]
+    names, sizes = names[free], sizes[free]
+    target = rules.validation_fraction * len(members)
+    chosen = closest_subset(sizes.tolist(), target, rules.seed) if len(names) > 1 else [0]
     in_validation = np.isin(labels, names[chosen])
     for i, moved in zip(members, in_validation.tolist(), strict=True):
         if moved:

@@ -1,0 +1,239 @@
+"""YOLO detection folders as people have them: a ``data.yaml``, pictures, and one label file a picture."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+from numpy.typing import NDArray
+from PIL import Image
+
+from kd_steps.core.boxes import yolo_to_xyxy
+from kd_steps.core.labels import parse_yolo
+from kd_steps.core.naming import PICTURE_SUFFIXES, board_of, picture_ids, split_of, told_files
+from kd_steps.core.records import SourceImage, SourceSet, SourceSplit
+
+EXIF_ORIENTATION = 0x0112
+SIDEWAYS = frozenset({5, 6, 7, 8})  # EXIF orientations that swap width and height
+KEYS: tuple[tuple[str, SourceSplit], ...] = (("train", "train"), ("val", "val"), ("test", "test"))
+NOT_LABELS = frozenset({"classes.txt", "notes.txt", "readme.txt", "requirements.txt"})
+
+Listed = list[tuple[Path, SourceSplit | None]]
+
+
+def load_yolo(folder: Path, group_pattern: str | None) -> SourceSet:
+    """Read a YOLO folder.
+
+    The splits are those of ``data.yaml`` (each a folder, a list of folders, or a text file of paths); without such
+    keys, folders named train, val, valid or test; without those, Retort cuts all. A picture's labels stand in the
+    ``labels`` folder beside its ``images`` folder, or next to it.
+
+    Args:
+        folder: holds ``data.yaml``.
+        group_pattern: see :func:`kd_steps.core.naming.board_of`.
+
+    Raises:
+        FileNotFoundError: the folder, its ``data.yaml`` or a split's folder is missing.
+        ValueError: ``data.yaml`` cannot be used.
+    """
+    if not folder.is_dir():
+        raise FileNotFoundError(f"{folder}: no such folder; set prepare.source.yolo.path to the folder with data.yaml")
+    config_path = _find_config(folder)
+    config = _read_config(config_path)
+    names = _class_names(config, config_path)
+    listed = _declared(config, config_path) or [(path, split_of(_below(folder, path))) for path in _pictures(folder)]
+    if not listed:
+        raise FileNotFoundError(f"{folder}: no pictures ({', '.join(sorted(PICTURE_SUFFIXES))}) in it")
+    images: list[SourceImage] = []
+    faults: list[str] = []
+    places = [_below(folder, path) for path, _ in listed]
+    unlabelled: list[str] = []
+    for (path, split), place, image_id in zip(listed, places, picture_ids(places), strict=True):
+        label = label_path(path)
+        if not label.is_file():
+            unlabelled.append(str(path))
+            continue
+        try:
+            board = board_of(place, group_pattern)
+            boxes, class_names, told = _read_labels(label, path, names)
+        except ValueError as error:
+            faults.append(str(error))
+            continue
+        faults += told
+        images.append(
+            SourceImage(
+                image_id=image_id,
+                group=board,
+                split=split,
+                suffix=path.suffix.lower(),
+                read=path.read_bytes,
+                boxes_xyxy_px=boxes,
+                class_names=class_names,
+                origin=str(label),
+                picture=str(path),
+            )
+        )
+    if unlabelled:
+        faults.append(
+            f"{len(unlabelled)} pictures have no label file: {told_files(unlabelled)}; add it (an empty .txt file says "
+            "'no objects'), or delete the picture"
+        )
+    return SourceSet(tuple(images), tuple(names), (), (*faults, *_orphans([path for path, _ in listed])))
+
+
+def label_path(picture: Path) -> Path:
+    """The label file of a picture: ``labels`` in place of the last ``images`` in its path, or else next to it."""
+    parts = list(picture.parts)
+    for i in range(len(parts) - 2, -1, -1):
+        if parts[i] == "images":
+            swapped = Path(*parts[:i], "labels", *parts[i + 1 :]).with_suffix(".txt")
+            beside = picture.with_suffix(".txt")
+            return beside if beside.is_file() and not swapped.is_file() else swapped
+    return picture.with_suffix(".txt")
+
+
+def _find_config(folder: Path) -> Path:
+    found = [path for name in ("data.yaml", "data.yml", "dataset.yaml") if (path := folder / name).is_file()]
+    found = found or sorted([*folder.glob("*.yaml"), *folder.glob("*.yml")])
+    if not found:
+        raise FileNotFoundError(f"{folder / 'data.yaml'}: no such file; this one would do:\n\n{_suggestion(folder)}")
+    return found[0]
+
+
+def _suggestion(folder: Path) -> str:
+    """A ``data.yaml`` for what stands in the folder: its split folders, and names for the ids its labels use."""
+    pictures = list(_pictures(folder))
+    lines = []
+    for key, split in KEYS:
+        inside = sorted({_below(folder, path.parent) for path in pictures if split_of(_below(folder, path)) == split})
+        if inside:
+            lines.append(f"{key}: {inside[0] if len(inside) == 1 else inside}")
+    listing = folder / "classes.txt"
+    if listing.is_file():
+        names = [line.strip() for line in listing.read_text(encoding="utf-8").splitlines() if line.strip()]
+    else:
+        ids = {int(word) for path in pictures for word in _first_words(label_path(path)) if word.isdigit()}
+        names = [f"class_{i}  # write its name" for i in range(max(ids, default=0) + 1)]
+    return "\n".join([*lines, "names:", *(f"  {i}: {name}" for i, name in enumerate(names))])
+
+
+def _first_words(label: Path) -> list[str]:
+    if not label.is_file():
+        return []
+    return [
+        line.split()[0] for line in label.read_text(encoding="utf-8", errors="replace").splitlines() if line.split()
+    ]
+
+
+def _read_config(path: Path) -> dict[str, Any]:
+    try:
+        config = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except yaml.YAMLError as error:
+        raise ValueError(f"{path}: not valid YAML: {error}") from error
+    if not isinstance(config, dict) or "names" not in config:
+        raise ValueError(f"{path}: the key 'names' is missing; list the class names under it, by id")
+    return config
+
+
+def _class_names(config: dict[str, Any], path: Path) -> list[str]:
+    names = config["names"]
+    if isinstance(names, dict):
+        if sorted(names) != list(range(len(names))):
+            raise ValueError(f"{path}: names: the ids must be 0 to {len(names) - 1}, found {sorted(names, key=str)}")
+        names = [names[i] for i in range(len(names))]
+    if not isinstance(names, list) or not names:
+        raise ValueError(f"{path}: names: expected a list of class names, or a mapping of id to name")
+    names = [str(name) for name in names]
+    if len(set(names)) != len(names):
+        raise ValueError(f"{path}: names: a class is named twice: {names}")
+    if "nc" in config and config["nc"] != len(names):
+        raise ValueError(f"{path}: nc is {config['nc']}, but {len(names)} classes are named; mend one of them")
+    return names
+
+
+def _declared(config: dict[str, Any], config_path: Path) -> Listed:
+    """The pictures of the splits that ``data.yaml`` names."""
+    listed: Listed = []
+    for key, split in KEYS:
+        entries = config.get(key) or []
+        for entry in entries if isinstance(entries, list) else [entries]:
+            place = _resolve(str(entry), key, config, config_path)
+            found = _pictures(place) if place.is_dir() else _listed_in(place)
+            listed += [(path, split) for path in found]
+    return listed
+
+
+def _resolve(entry: str, key: str, config: dict[str, Any], config_path: Path) -> Path:
+    """A split's folder or list. Exports write ``../train/images`` for a folder beside ``data.yaml``: both are tried."""
+    here = config_path.parent
+    roots = [here / str(config.get("path") or ""), here]
+    for root in roots:
+        for name in (entry, entry.removeprefix("../")):
+            if (root / name).exists():
+                return root / name
+    raise FileNotFoundError(f"{config_path}: {key}: {roots[0] / entry} does not exist; mend the path or delete the key")
+
+
+def _listed_in(listing: Path) -> Iterator[Path]:
+    for number, line in enumerate(listing.read_text(encoding="utf-8").splitlines(), start=1):
+        if not line.strip():
+            continue
+        path = listing.parent / line.strip()
+        if not path.is_file():
+            raise FileNotFoundError(f"{listing}, line {number}: {path} does not exist; restore it or delete the line")
+        yield path
+
+
+def _pictures(folder: Path) -> Iterator[Path]:
+    """All pictures below a folder, in the order of their paths."""
+    yield from sorted(path for path in folder.rglob("*") if path.suffix.lower() in PICTURE_SUFFIXES and path.is_file())
+
+
+def _below(folder: Path, path: Path) -> str:
+    """The path relative to the folder where it is below it, else as it is; posix."""
+    try:
+        return path.resolve().relative_to(folder.resolve()).as_posix()
+    except ValueError:
+        return path.as_posix()
+
+
+def _read_labels(
+    label: Path, picture: Path, names: list[str]
+) -> tuple[NDArray[np.float64], tuple[str, ...], list[str]]:
+    """Corners in pixels (n, 4), class names, and the faults of one label file."""
+    try:
+        text = label.read_text(encoding="utf-8")
+    except UnicodeDecodeError:
+        return np.zeros((0, 4)), (), [f"{label}: not a text file; write its labels again"]
+    labels, faults = parse_yolo(text, len(names))
+    told = [f"{label}, line {fault.line}: {fault.message}" for fault in faults]
+    width_px, height_px = _size_px(picture)
+    boxes = yolo_to_xyxy(labels.boxes_cxcywh, width_px, height_px)
+    return boxes, tuple(names[i] for i in labels.class_ids.tolist()), told
+
+
+def _size_px(picture: Path) -> tuple[int, int]:
+    """Width and height as displayed, read from the header alone."""
+    try:
+        with Image.open(picture) as header:
+            width_px, height_px = header.size
+            sideways = header.getexif().get(EXIF_ORIENTATION) in SIDEWAYS
+    except (OSError, SyntaxError) as error:
+        raise ValueError(f"{picture}: cannot be read as a picture ({error}); copy it again from its source") from error
+    return (height_px, width_px) if sideways else (width_px, height_px)
+
+
+def _orphans(pictures: list[Path]) -> list[str]:
+    """A fault for the label files in the pictures' label folders that have no picture."""
+    wanted = {label_path(path) for path in pictures}
+    folders = sorted({label.parent for label in wanted})
+    found = [path for folder in folders if folder.is_dir() for path in sorted(folder.glob("*.txt"))]
+    orphans = [str(path) for path in found if path not in wanted and path.name.lower() not in NOT_LABELS]
+    if not orphans:
+        return []
+    return [
+        f"{len(orphans)} label files have no picture: {told_files(orphans)}; restore the picture, or delete the file"
+    ]
