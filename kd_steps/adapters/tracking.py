@@ -1,0 +1,312 @@
+"""MLflow: runs of a pipeline result, and versions of the engines that passed. The only importer of mlflow.
+
+Aliases and tags are the truth about a version; MLflow's older "stage" is kept in step for people who look for it.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+import time
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+from urllib.parse import urlsplit
+
+from kd_steps.core.leaves import numeric_leaves, text_leaves
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+State = Literal["candidate", "production"]
+MLFLOW_STAGE: dict[str, str] = {"candidate": "Staging", "production": "Production"}
+RETIRED = "archived"
+
+DIGEST_TAG = "engine_digest"
+STATE_TAG = "state"
+RESULT_TAG = "result_digest"
+STAGE_TAG = "pipeline_stage"
+COMPLETE_TAG = "complete"
+
+# MLflow's own bounds of one request.
+_NAME_LIMIT, _PARAM_LIMIT, _TAG_LIMIT = 250, 6000, 8000
+_PARAMS_A_REQUEST, _METRICS_A_REQUEST = 100, 1000
+# A server that does not answer would hold a stage for minutes with MLflow's defaults.
+_PATIENCE = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2", "MLFLOW_HTTP_REQUEST_TIMEOUT": "3"}
+_UPLOAD_TIMEOUT_S = 60
+
+
+class TrackingError(ValueError):
+    """MLflow did not do what was asked; the message names the address, what is safe, and how to resume."""
+
+
+@dataclass(frozen=True)
+class StageRecord:
+    """What one stage of the pipeline leaves for its run.
+
+    Attributes:
+        stage: the stage's name.
+        params: its section of ``params.yaml``, nested.
+        metrics: nested values; their finite numbers become metrics.
+        curves: points of training curves, each (name, value, step).
+        files: files that are kept with the run.
+        failed: whether the run is shown as failed.
+    """
+
+    stage: str
+    params: Mapping[str, Any] = field(default_factory=dict)
+    metrics: Mapping[str, Any] = field(default_factory=dict)
+    curves: tuple[tuple[str, float, int], ...] = ()
+    files: tuple[Path, ...] = ()
+    failed: bool = False
+
+
+@dataclass(frozen=True)
+class Store:
+    """A reachable MLflow store and the experiment that receives the runs."""
+
+    client: MlflowClient
+    uri: str
+    experiment_id: str
+
+
+@dataclass(frozen=True)
+class Registered:
+    """A version of a registered model, and whether this call made it."""
+
+    name: str
+    version: str
+    created: bool
+
+
+def tracking_uri(root: Path) -> str:
+    """``MLFLOW_TRACKING_URI``, or the SQLite file at the project's root, as an absolute path."""
+    return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{root.resolve() / 'mlflow.db'}"
+
+
+def without_credentials(uri: str) -> str:
+    """The address without user, password and query, fit for a receipt or a message."""
+    parts = urlsplit(uri)
+    return (
+        parts._replace(netloc=parts.netloc.rpartition("@")[2], query="", fragment="").geturl() if parts.netloc else uri
+    )
+
+
+@contextmanager
+def open_store(root: Path, experiment: str) -> Iterator[Store]:
+    """Reach MLflow, make the experiment if it is new, and turn MLflow's faults into one clear error.
+
+    Raises:
+        TrackingError: MLflow does not answer, or refuses; here or anywhere within the block.
+    """
+    uri = tracking_uri(root)
+    with _clear_errors(uri):
+        client = _client(uri)
+        found = client.get_experiment_by_name(experiment)
+        if found is None:
+            # Only the local store keeps files beside the project; a server decides for itself.
+            location = (root.resolve() / "mlartifacts").as_uri() if uri.startswith("sqlite:") else None
+            experiment_id = client.create_experiment(experiment, artifact_location=location)
+        elif found.lifecycle_stage != "active":
+            raise TrackingError(
+                f"experiment '{experiment}' at {without_credentials(uri)} was deleted there; restore it with "
+                f"`mlflow experiments restore -x {found.experiment_id}` or choose another register.experiment"
+            )
+        else:
+            experiment_id = found.experiment_id
+        yield Store(client, uri, str(experiment_id))
+
+
+def log_result(store: Store, digest: str, tags: Mapping[str, str], records: list[StageRecord]) -> dict[str, str]:
+    """Log one pipeline result: a parent run and a child run for each stage.
+
+    Safe to repeat: what ``digest`` already logged is kept, what a kill left half-done is made again.
+
+    Args:
+        store: the open store.
+        digest: names the result; the same digest is the same result.
+        tags: lineage of the result, set on the parent.
+        records: one for each stage.
+
+    Returns:
+        Stage name → run id; the parent under ``"parent"``.
+    """
+    failed = any(record.failed for record in records)
+    parent = _find_run(store, RESULT_TAG, digest, parent_id=None)
+    if parent is None:
+        parent = _create_run(store, f"result-{digest[:8]}", {**tags, RESULT_TAG: digest})
+    runs = {"parent": parent}
+    for record in records:
+        runs[record.stage] = _log_stage(store, record, parent)
+    for name, value in tags.items():
+        store.client.set_tag(parent, name, value[:_TAG_LIMIT])
+    store.client.set_terminated(parent, "FAILED" if failed else "FINISHED")
+    return runs
+
+
+def register_engine(store: Store, name: str, run_id: str, folder: Path, tags: Mapping[str, str]) -> Registered:
+    """Register an engine's folder as a version of the model ``name``, once for each engine digest.
+
+    The version takes the alias ``candidate``, unless it is already in production.
+
+    Args:
+        store: the open store.
+        name: the registered model.
+        run_id: the run that keeps the files.
+        folder: engine, manifest, golden inputs and outputs.
+        tags: lineage and gate results; ``engine_digest`` must be among them.
+    """
+    digest = tags[DIGEST_TAG]
+    _ensure_model(store, name)
+    version = version_of_digest(store, name, digest)
+    created = version is None
+    if version is None:
+        path = f"engines/{folder.name}"
+        with _upload_patience():
+            store.client.log_artifacts(run_id, str(folder), artifact_path=path)
+        cut = {key: value[:_TAG_LIMIT] for key, value in tags.items()}
+        version = store.client.create_model_version(name, f"runs:/{run_id}/{path}", run_id, tags=cut).version
+    if store.client.get_model_version(name, version).tags.get(STATE_TAG) != "production":
+        set_state(store, name, version, "candidate")
+    return Registered(name, str(version), created)
+
+
+def version_of_digest(store: Store, name: str, digest: str) -> str | None:
+    """The version of ``name`` that holds the engine with this digest, or None."""
+    if not re.fullmatch(r"[0-9a-f]{64}", digest):
+        raise TrackingError(f"{name}: engine digest {digest!r} is not a sha256; export the engine again")
+    found = store.client.search_model_versions(f"name = '{name}' and tags.{DIGEST_TAG} = '{digest}'")
+    return str(min(found, key=lambda version: int(version.version)).version) if found else None
+
+
+def holder(store: Store, name: str, state: State) -> str | None:
+    """The version of ``name`` that holds the alias ``state``, or None; re-read it inside a lock before moving it."""
+    version = store.client.get_registered_model(name).aliases.get(state)
+    return None if version is None else str(version)
+
+
+def set_state(store: Store, name: str, version: str, state: State) -> None:
+    """Give a version the alias ``state``; the version that held it is archived.
+
+    Alias first, then tags, then MLflow's stage: after a kill in between, the same call completes the rest. Two callers
+    at once are not refused by MLflow, the last one wins: promote within a lock.
+    """
+    before = holder(store, name, state)
+    other: State = "production" if state == "candidate" else "candidate"
+    if holder(store, name, other) == version:
+        store.client.delete_registered_model_alias(name, other)
+    store.client.set_registered_model_alias(name, state, version)
+    store.client.set_model_version_tag(name, version, STATE_TAG, state)
+    _set_mlflow_stage(store, name, version, MLFLOW_STAGE[state])
+    if before is not None and before != version:
+        store.client.set_model_version_tag(name, before, STATE_TAG, RETIRED)
+        _set_mlflow_stage(store, name, before, "Archived")
+
+
+def _client(uri: str) -> MlflowClient:
+    for name, value in _PATIENCE.items():
+        os.environ.setdefault(name, value)
+    for chatty in ("alembic", "mlflow.store.db.utils"):  # a new SQLite file is not news
+        logging.getLogger(chatty).setLevel(logging.WARNING)
+    if not urlsplit(uri).scheme.startswith(("http", "databricks", "file")) and "://" in uri:
+        _touch_database(uri)
+    from mlflow import MlflowClient
+
+    return MlflowClient(tracking_uri=uri, registry_uri=uri)
+
+
+def _touch_database(uri: str) -> None:
+    """Fail at once on a database that cannot be read: MLflow would try it fifteen times, for half an hour."""
+    from sqlalchemy import create_engine, inspect
+    from sqlalchemy.pool import NullPool
+
+    inspect(create_engine(uri, poolclass=NullPool)).get_table_names()
+
+
+@contextmanager
+def _clear_errors(uri: str) -> Iterator[None]:
+    """Name the address, what is safe and how to resume, whatever MLflow, its database or the network raised."""
+    from mlflow.exceptions import MlflowException
+    from requests import RequestException
+    from sqlalchemy.exc import SQLAlchemyError
+
+    try:
+        yield
+    except (MlflowException, RequestException, SQLAlchemyError, ConnectionError) as error:
+        shown = without_credentials(uri)
+        reason = re.sub(r"//[^/@\s]+@", "//", str(error).replace(uri, shown)).strip().split("\n")[0]
+        raise TrackingError(
+            f"MLflow at {shown} cannot be used: {reason}\n"
+            "Nothing was lost: models, engines, metrics and the dossier are in the project's folders. When MLflow "
+            "answers again, or MLFLOW_TRACKING_URI names another one, go on with `dvc repro register`."
+        ) from error
+
+
+@contextmanager
+def _upload_patience() -> Iterator[None]:
+    """A server that answers may still need longer to store an engine than to say that it is there."""
+    name = "MLFLOW_HTTP_REQUEST_TIMEOUT"
+    before = os.environ.get(name)
+    if before == _PATIENCE[name]:
+        os.environ[name] = str(_UPLOAD_TIMEOUT_S)
+    try:
+        yield
+    finally:
+        if before is not None:
+            os.environ[name] = before
+
+
+def _log_stage(store: Store, record: StageRecord, parent_id: str) -> str:
+    from mlflow.entities import Metric, Param
+
+    found = _find_run(store, STAGE_TAG, record.stage, parent_id)
+    if found is not None:
+        if store.client.get_run(found).data.tags.get(COMPLETE_TAG) == "true":
+            return found
+        store.client.delete_run(found)  # left by a kill; its metrics would be logged twice
+    run_id = _create_run(store, record.stage, {STAGE_TAG: record.stage, "mlflow.parentRunId": parent_id})
+    now_ms = int(time.time() * 1000)
+    params = [Param(k, v) for k, v in text_leaves(record.params, _NAME_LIMIT, _PARAM_LIMIT).items()]
+    metrics = [Metric(k, v, now_ms, 0) for k, v in numeric_leaves(record.metrics, _NAME_LIMIT).items()]
+    metrics += [Metric(name, value, now_ms, step) for name, value, step in record.curves]
+    for start in range(0, len(params), _PARAMS_A_REQUEST):
+        store.client.log_batch(run_id, params=params[start : start + _PARAMS_A_REQUEST])
+    for start in range(0, len(metrics), _METRICS_A_REQUEST):
+        store.client.log_batch(run_id, metrics=metrics[start : start + _METRICS_A_REQUEST])
+    with _upload_patience():
+        for path in record.files:
+            store.client.log_artifact(run_id, str(path))
+    store.client.set_tag(run_id, COMPLETE_TAG, "true")
+    store.client.set_terminated(run_id, "FAILED" if record.failed else "FINISHED")
+    return run_id
+
+
+def _find_run(store: Store, tag: str, value: str, parent_id: str | None) -> str | None:
+    terms = [f"tags.{tag} = '{value}'"] + ([f"tags.mlflow.parentRunId = '{parent_id}'"] if parent_id else [])
+    runs = store.client.search_runs([store.experiment_id], " and ".join(terms), order_by=["attributes.start_time ASC"])
+    return runs[0].info.run_id if runs else None
+
+
+def _create_run(store: Store, name: str, tags: Mapping[str, str]) -> str:
+    cut = {key: value[:_TAG_LIMIT] for key, value in tags.items()}
+    return str(store.client.create_run(store.experiment_id, run_name=name, tags=cut).info.run_id)
+
+
+def _ensure_model(store: Store, name: str) -> None:
+    from mlflow.exceptions import MlflowException
+
+    try:
+        store.client.create_registered_model(name)
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_ALREADY_EXISTS":
+            raise
+
+
+def _set_mlflow_stage(store: Store, name: str, version: str, stage: str) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)
+        store.client.transition_model_version_stage(name, version, stage)

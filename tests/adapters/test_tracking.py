@@ -1,0 +1,128 @@
+import os
+
+import pytest
+
+from kd_steps.adapters import tracking
+from kd_steps.adapters.tracking import StageRecord, TrackingError
+from kd_steps.adapters.training_log import TrainingLogError, read_curve
+
+TAGS = {"engine_digest": "e" * 64}
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory):
+    root = tmp_path_factory.mktemp("store")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv("MLFLOW_TRACKING_URI", raising=False)
+        with tracking.open_store(root, "test") as opened:
+            yield opened
+
+
+@pytest.fixture(scope="module")
+def run_id(store):
+    return tracking.log_result(store, "0" * 64, {}, [StageRecord("export")])["export"]
+
+
+@pytest.fixture
+def engine(tmp_path):
+    folder = tmp_path / "onnx-fp32"
+    folder.mkdir()
+    (folder / "model.onnx").write_bytes(b"weights")
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("uri", "shown"),
+    [
+        ("http://user:secret@host:5000/path?token=x", "http://host:5000/path"),
+        ("postgresql://user:p%40ss@db/mlflow", "postgresql://db/mlflow"),
+        ("sqlite:////a/b/mlflow.db", "sqlite:////a/b/mlflow.db"),
+    ],
+)
+def test_addresses_are_shown_without_credentials(uri, shown):
+    assert tracking.without_credentials(uri) == shown
+
+
+def test_limits_of_the_store_are_kept(store):
+    params = {f"{'k' * 260}{n}": "v" * 7000 for n in range(150)}
+    metrics = {f"m{n} (×)": n for n in range(1200)}
+    runs = tracking.log_result(store, "1" * 64, {"long": "t" * 9000}, [StageRecord("distill", params, metrics)])
+    found = store.client.get_run(runs["distill"]).data
+    assert len(found.params) == 150
+    assert len(found.metrics) == 1200
+
+
+def test_a_run_cut_short_by_a_kill_is_made_again_without_double_metrics(store):
+    record = StageRecord("distill", metrics={"map": 0.5}, curves=(("curve/loss", 2.0, 1), ("curve/loss", 1.0, 2)))
+    runs = tracking.log_result(store, "2" * 64, {}, [record])
+    store.client.delete_tag(runs["distill"], tracking.COMPLETE_TAG)  # as a kill before the end leaves it
+    again = tracking.log_result(store, "2" * 64, {}, [record])
+    assert again["parent"] == runs["parent"]
+    assert again["distill"] != runs["distill"]
+    assert len(store.client.get_metric_history(again["distill"], "curve/loss")) == 2
+    assert tracking.log_result(store, "2" * 64, {}, [record]) == again
+
+
+def test_one_version_a_digest_and_the_newest_result_is_the_candidate(store, run_id, engine):
+    first = tracking.register_engine(store, "one", run_id, engine, {"engine_digest": "a" * 64})
+    second = tracking.register_engine(store, "one", run_id, engine, {"engine_digest": "b" * 64})
+    assert (first.created, second.created) == (True, True)
+    assert tracking.holder(store, "one", "candidate") == second.version
+    old = store.client.get_model_version("one", first.version)
+    assert (old.tags["state"], old.current_stage) == ("archived", "Archived")
+    again = tracking.register_engine(store, "one", run_id, engine, {"engine_digest": "a" * 64})
+    assert (again.version, again.created) == (first.version, False)
+    assert tracking.holder(store, "one", "candidate") == first.version
+
+
+def test_promotion_moves_alias_tag_and_stage_together(store, run_id, engine):
+    first = tracking.register_engine(store, "two", run_id, engine, {"engine_digest": "a" * 64})
+    tracking.set_state(store, "two", first.version, "production")
+    assert tracking.holder(store, "two", "production") == first.version
+    assert tracking.holder(store, "two", "candidate") is None
+    again = tracking.register_engine(store, "two", run_id, engine, {"engine_digest": "a" * 64})
+    assert not again.created
+    found = store.client.get_model_version("two", first.version)
+    assert (found.tags["state"], found.current_stage) == ("production", "Production")  # not demoted
+    second = tracking.register_engine(store, "two", run_id, engine, {"engine_digest": "b" * 64})
+    tracking.set_state(store, "two", second.version, "production")
+    assert store.client.get_model_version("two", first.version).current_stage == "Archived"
+
+
+def test_a_digest_that_is_none_is_refused(store):
+    with pytest.raises(TrackingError, match="not a sha256"):
+        tracking.version_of_digest(store, "one", "x' or '1' = '1")
+
+
+def test_a_damaged_database_is_named_at_once(tmp_path, monkeypatch):
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    (tmp_path / "mlflow.db").write_bytes(b"not a database" * 100)
+    with (
+        pytest.raises(TrackingError, match=r"mlflow\.db cannot be used.*not a database"),
+        tracking.open_store(tmp_path, "x"),
+    ):
+        pass
+
+
+def test_the_upload_may_take_longer_than_the_first_contact(store):
+    assert os.environ["MLFLOW_HTTP_REQUEST_TIMEOUT"] == "3"
+    with tracking._upload_patience():
+        assert os.environ["MLFLOW_HTTP_REQUEST_TIMEOUT"] == "60"
+    assert os.environ["MLFLOW_HTTP_REQUEST_TIMEOUT"] == "3"
+
+
+def test_curves_keep_epochs_and_skip_text(tmp_path):
+    path = tmp_path / "results.csv"
+    path.write_text("epoch, train/box_loss,phase,lr\n1, 2.5,warm_up,nan\n3, 1.5,rest,0.1\n")
+    assert read_curve(path) == (
+        ("curve/train/box_loss", 2.5, 1),
+        ("curve/train/box_loss", 1.5, 3),
+        ("curve/lr", 0.1, 3),
+    )
+
+
+def test_a_cut_line_of_a_training_log_is_named(tmp_path):
+    path = tmp_path / "results.csv"
+    path.write_text("epoch,loss\n1,2.5\n2\n")
+    with pytest.raises(TrainingLogError, match=r"results\.csv, line 3"):
+        read_curve(path)

@@ -1,0 +1,171 @@
+"""``register`` as a user runs it: a process in a project folder, against a real SQLite store or a dead server."""
+
+import io
+import json
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import chdir, redirect_stdout
+from pathlib import Path
+
+import pytest
+
+from kd_steps.adapters.tracking import open_store
+from kd_steps.edge.manifest import ManifestError
+from kd_steps.register import STAGE_FILES, main
+from tests.dossier_fixture import build_project, gate_verdict, write
+
+REPOSITORY = Path(__file__).parents[1]
+
+
+def register(root: Path, **environment: str) -> subprocess.CompletedProcess[str]:
+    clean = {k: v for k, v in os.environ.items() if not k.startswith("MLFLOW_")}
+    return subprocess.run(
+        [sys.executable, "-m", "kd_steps.register"],
+        cwd=root,
+        env={**clean, "PYTHONPATH": str(REPOSITORY), **environment},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+    )
+
+
+def versions(root: Path) -> dict[str, list]:
+    with open_store(root, "retort") as store:
+        return {
+            m.name: store.client.search_model_versions(f"name='{m.name}'")
+            for m in store.client.search_registered_models()
+        }
+
+
+def runs(root: Path) -> list:
+    with open_store(root, "retort") as store:
+        return list(store.client.search_runs([store.experiment_id], max_results=1000))
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _own_store() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv("MLFLOW_TRACKING_URI", raising=False)
+        yield
+
+
+@pytest.fixture(scope="module")
+def registered(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = build_project(tmp_path_factory.mktemp("project"), optional_fails=True)
+    with chdir(root), redirect_stdout(io.StringIO()) as said:
+        main()
+    assert "ort-cpu-int8: not registered: latency_ratio of ort-cpu-int8 is 0.53, the limit is 0.5" in said.getvalue()
+    return root
+
+
+def test_the_store_stays_in_the_project(registered):
+    assert (registered / "mlflow.db").is_file()
+    assert list((registered / "mlartifacts").rglob("model.xml"))
+    assert not (registered / "mlruns").exists()
+
+
+def test_passed_targets_have_a_version_with_files_lineage_and_verdicts(registered):
+    found = versions(registered)
+    assert set(found) == {"retort-onnx-fp32", "retort-openvino-fp16"}
+    (version,) = found["retort-openvino-fp16"]
+    with open_store(registered, "retort") as store:
+        assert store.client.get_model_version_by_alias(version.name, "candidate").version == version.version
+    assert version.current_stage == "Staging"
+    assert version.tags["dataset_digest"] == "d" * 64
+    assert version.tags["teacher_sha256"] == "1" * 64
+    assert version.tags["student_sha256"] == "3" * 64
+    assert version.tags["gate.map_ratio"] == "pass (0.984)"
+    with open_store(registered, "retort") as store:
+        address = f"runs:/{version.run_id}/engines/openvino-fp16"
+        assert version.source == address
+        folder = Path(store.client.download_artifacts(version.run_id, "engines/openvino-fp16"))
+    source = registered / "models/engines/openvino-fp16"
+    for path in source.iterdir():
+        assert (folder / path.name).read_bytes() == path.read_bytes()
+    assert {r["target"] for r in json.loads((folder / "gate.json").read_text())["rules"]} == {"openvino-fp16"}
+
+
+def test_every_stage_has_a_run_with_params_metrics_and_curves(registered):
+    by_name = {run.data.tags.get("pipeline_stage", "parent"): run for run in runs(registered)}
+    stages = list(STAGE_FILES)
+    assert len(stages) == 9
+    assert set(by_name) == {*stages, "parent"}
+    assert {by_name[s].data.tags["mlflow.parentRunId"] for s in stages} == {by_name["parent"].info.run_id}
+    assert by_name["distill"].data.params["phases.warm_up.temperature"] == "5.0"
+    assert by_name["evaluate"].data.metrics["teacher/map50_95"] == pytest.approx(0.61)
+    assert by_name["gate"].data.metrics["rules/latency_ratio/ort-cpu-int8/value"] == pytest.approx(0.53)
+    with open_store(registered, "retort") as store:
+        curve = store.client.get_metric_history(by_name["train_teacher"].info.run_id, "curve/metrics/mAP50-95_B")
+    assert [(m.step, round(m.value, 3)) for m in curve] == [(1, 0.1), (2, 0.2), (3, 0.3)]
+    assert {run.info.status for run in by_name.values()} == {"FINISHED"}
+
+
+def test_receipt_names_what_was_registered(registered):
+    receipt = json.loads((registered / "metrics/registration.json").read_text())
+    assert receipt["gate_passed"] is True
+    assert [m["target"] for m in receipt["models"]] == ["onnx-fp32", "openvino-fp16"]
+    assert receipt["not_registered"] == ["ort-cpu-int8"]
+    assert receipt["parent_run_id"] in {run.info.run_id for run in runs(registered)}
+
+
+def test_the_same_digest_twice_adds_nothing(registered, monkeypatch, capsys):
+    before = (len(runs(registered)), {name: len(v) for name, v in versions(registered).items()})
+    monkeypatch.chdir(registered)
+    main()
+    assert "already registered" in capsys.readouterr().out
+    assert (len(runs(registered)), {name: len(v) for name, v in versions(registered).items()}) == before
+    assert [m["created"] for m in json.loads((registered / "metrics/registration.json").read_text())["models"]] == [
+        False,
+        False,
+    ]
+
+
+def test_a_failed_gate_registers_nothing_and_names_the_rule(tmp_path, monkeypatch):
+    root = build_project(tmp_path, passed=False)
+    write(root / "metrics/registration.json", {"gate_passed": True})  # of an earlier run
+    done = register(root)
+    assert done.returncode == 1
+    assert (
+        "map_ratio of openvino-fp16 is 0.912, the limit is 0.95 (interval 0.892 to 0.932, n = 240): fail" in done.stderr
+    )
+    assert "Traceback" not in done.stderr
+    assert not (root / "metrics/registration.json").exists()
+    assert versions(root) == {}
+    failed = {run.data.tags.get("pipeline_stage", "parent") for run in runs(root) if run.info.status == "FAILED"}
+    assert failed == {"parent", "gate"}
+    assert len(runs(root)) == 10
+    write(root / "metrics/gate.json", gate_verdict(passed=True))
+    monkeypatch.chdir(root)
+    main()
+    assert len(versions(root)) == 3
+
+
+def test_a_changed_engine_is_refused_before_anything_is_logged(tmp_path, monkeypatch):
+    root = build_project(tmp_path)
+    (root / "models/engines/onnx-fp32/model.onnx").write_bytes(b"x" * 650)
+    monkeypatch.chdir(root)
+    with pytest.raises(ManifestError, match=r"onnx-fp32.*model\.onnx has another sha256|model\.onnx has 650 bytes"):
+        main()
+    assert not (root / "mlflow.db").exists()
+
+
+def test_a_dead_server_fails_soon_and_tells_how_to_resume(tmp_path):
+    root = build_project(tmp_path)
+    with socket.socket() as taken:  # bound, never listening: connections are refused
+        taken.bind(("127.0.0.1", 0))
+        uri = f"http://someone:secret@127.0.0.1:{taken.getsockname()[1]}"
+        start = time.monotonic()
+        done = register(root, MLFLOW_TRACKING_URI=uri)
+        took_s = time.monotonic() - start
+    assert done.returncode == 1
+    assert uri.replace("someone:secret@", "") in done.stderr
+    assert "secret" not in done.stderr + done.stdout
+    assert "dvc repro register" in done.stderr
+    assert "Nothing was lost" in done.stderr
+    assert took_s < 60
+    assert not (root / "metrics/registration.json").exists()
