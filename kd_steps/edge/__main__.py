@@ -35,7 +35,7 @@ def _detect(options: argparse.Namespace) -> int:
         iou=options.iou,
         max_detections=options.max_detections,
     )
-    names, refused = detector.manifest.class_names, 0
+    names, refused = detector.manifest.classes, 0
     for path in options.images:
         try:
             found, times = detector.detect_timed(read_picture(path))

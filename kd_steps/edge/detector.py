@@ -119,7 +119,7 @@ def _require_shape(manifest: Manifest, engine: Engine) -> None:
         output = engine.run(np.full((1, 3, side_px, side_px), 0.5, dtype=np.float32))
     except Exception as error:  # each runtime has exceptions of its own
         raise EngineError(f"{manifest.name}: the network refuses an input of {side_px} px: {error}") from error
-    classes = len(manifest.class_names)
+    classes = len(manifest.classes)
     fits = output.ndim == 3 and output.shape[0] == 1
     if manifest.output_format == "anchors":
         fits = fits and output.shape[1] == 4 + classes

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from kd_steps.edge.detector import Detector
 from kd_steps.edge.manifest import ManifestError
-from kd_steps.edge.postprocess import output_error
+from kd_steps.edge.postprocess import output_errors
 
 GOLDEN_FILE = "golden.npz"
 
@@ -45,7 +45,7 @@ def check_golden(engine_dir: Path, *, threads: int = 1) -> float:
     """Run an engine on its golden pictures, from the picture through preprocessing to the raw output.
 
     Returns:
-        The largest difference, see :func:`kd_steps.edge.postprocess.output_error`.
+        The largest difference, see :func:`kd_steps.edge.postprocess.output_errors`.
 
     Raises:
         GoldenMismatchError: it is above the manifest's tolerance.
@@ -57,7 +57,11 @@ def check_golden(engine_dir: Path, *, threads: int = 1) -> float:
     if len(pairs) != manifest.golden.images:
         raise ManifestError(f"{engine_dir}: {len(pairs)} golden pictures, the manifest says {manifest.golden.images}")
     error = max(
-        output_error(detector.raw_output(picture), expected, manifest.output_format, manifest.contract.imgsz_px)
+        float(
+            output_errors(
+                detector.raw_output(picture), expected, manifest.output_format, manifest.contract.imgsz_px
+            ).max()
+        )
         for picture, expected in pairs
     )
     if not error <= manifest.golden.tolerance:

@@ -58,7 +58,7 @@ class Golden:
     Attributes:
         file: name of the ``.npz`` in the engine's folder.
         images: pictures in it.
-        tolerance: largest allowed difference, see :func:`kd_steps.edge.postprocess.output_error`.
+        tolerance: largest allowed difference, see :func:`kd_steps.edge.postprocess.output_errors`.
     """
 
     file: str
@@ -77,8 +77,8 @@ class Manifest:
         role: ``teacher`` or ``student``.
         state: ``built``, ``verified-sim`` or ``verified-device``.
         files: every file of the folder but the manifest.
-        classes: base class names; with ``new_classes`` behind them they are indexed by class id.
-        new_classes: classes learnt from few shots.
+        classes: all class names, indexed by class id.
+        new_classes: those of them learnt from few shots.
         contract: the preprocessing contract.
         output_format: see :func:`kd_steps.edge.postprocess.decode`.
         parameters: weights of the network it was made from.
@@ -109,11 +109,6 @@ class Manifest:
     target_profile: TargetProfile
     golden: Golden
     parity: Mapping[str, Any]
-
-    @property
-    def class_names(self) -> tuple[str, ...]:
-        """Base and new classes in the order of the class ids."""
-        return self.classes + self.new_classes
 
     @property
     def model_file(self) -> str:
@@ -281,8 +276,10 @@ def _require_sane(manifest: Manifest) -> None:
         raise ManifestError(f"files {bad} are not plain names within the folder")
     if manifest.golden.file not in manifest.files:
         raise ManifestError(f"golden file {manifest.golden.file!r} is not among the files")
-    if not manifest.class_names or len(set(manifest.class_names)) != len(manifest.class_names):
-        raise ManifestError(f"class names {list(manifest.class_names)} are empty or repeat")
+    if not manifest.classes or len(set(manifest.classes)) != len(manifest.classes):
+        raise ManifestError(f"classes {list(manifest.classes)} are empty or repeat")
+    if unknown := [name for name in manifest.new_classes if name not in manifest.classes]:
+        raise ManifestError(f"new_classes {unknown} are not among the classes")
 
 
 def _release(version: str) -> tuple[int, ...]:

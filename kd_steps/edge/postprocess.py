@@ -115,10 +115,10 @@ def _decode_end2end(rows: NDArray[np.float32], confidence: float, max_detections
     )
 
 
-def output_error(
+def output_errors(
     found: NDArray[np.float32], expected: NDArray[np.float32], output_format: OutputFormat, imgsz_px: int
-) -> float:
-    """Largest difference of two raw outputs of one picture, box sides as shares of the input and scores as they are.
+) -> NDArray[np.float64]:
+    """How far two raw outputs of one picture lie apart, box sides as shares of the input and scores as they are.
 
     ``end2end`` rows are ranked by score, and a difference in the last bit may swap two of them or push one over the
     edge of the list; so each row is compared with its nearest of the same class, or with the least score that made it
@@ -130,23 +130,28 @@ def output_error(
         output_format: which of the two formats.
         imgsz_px: side of the network input.
 
+    Returns:
+        The largest difference of each anchor, shape (anchors,), or of each row of either list, shape (2 n,); infinite
+        where ``found`` holds a number that is none.
+
     Raises:
         ValueError: the shapes differ.
     """
     if found.shape != expected.shape:
         raise ValueError(f"the output has shape {found.shape}, expected {expected.shape}")
     if not np.isfinite(found).all():
-        return float("inf")
+        return np.full(1, np.inf)
     if output_format == "anchors":
-        difference = np.abs(found.astype(np.float64) - expected)
-        return float(max(difference[:, :4].max() / imgsz_px, difference[:, 4:].max()))
-    return max(_row_error(found[0], expected[0], imgsz_px), _row_error(expected[0], found[0], imgsz_px))
+        difference = np.abs(found[0].astype(np.float64) - expected[0])
+        difference[:4] /= imgsz_px
+        return np.asarray(difference.max(axis=0))
+    return np.concatenate([_row_errors(found[0], expected[0], imgsz_px), _row_errors(expected[0], found[0], imgsz_px)])
 
 
-def _row_error(rows: NDArray[np.float32], others: NDArray[np.float32], imgsz_px: int) -> float:
-    """Largest distance of a row to the other list."""
+def _row_errors(rows: NDArray[np.float32], others: NDArray[np.float32], imgsz_px: int) -> NDArray[np.float64]:
+    """Distance of each row to the other list."""
     scale = np.array([1 / imgsz_px] * 4 + [1.0])
     distance = np.abs(rows[:, None, :5] * scale - others[None, :, :5] * scale).max(axis=2)
     distance[rows[:, None, 5] != others[None, :, 5]] = np.inf
-    beyond_the_edge = np.maximum(rows[:, 4] - others[:, 4].min(), 0)
-    return float(np.minimum(distance.min(axis=1), beyond_the_edge).max())
+    beyond_the_edge = np.maximum(rows[:, 4].astype(np.float64) - others[:, 4].min(), 0)
+    return np.asarray(np.minimum(distance.min(axis=1), beyond_the_edge))

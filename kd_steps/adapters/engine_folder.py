@@ -1,0 +1,173 @@
+"""An engine's files become an engine folder: golden pictures with outputs, parity with its reference, manifest."""
+
+from __future__ import annotations
+
+import importlib.metadata
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kd_steps.adapters.files import write_json
+from kd_steps.edge.contract import PreprocessingContract
+from kd_steps.edge.engines import open_engine
+from kd_steps.edge.golden import GOLDEN_FILE, write_golden
+from kd_steps.edge.manifest import MANIFEST_FILE, Golden, Manifest, digest_of, this_machine
+from kd_steps.edge.postprocess import OutputFormat, output_errors
+from kd_steps.edge.preprocess import Preprocessor
+
+LIBRARIES = ("retort", "ultralytics", "torch", "onnx", "onnxslim", "onnxruntime", "openvino", "numpy")
+
+
+class ParityError(ValueError):
+    """A built engine gives other outputs than the network it was made from."""
+
+
+@dataclass(frozen=True)
+class Network:
+    """A trained detector.
+
+    Attributes:
+        role: ``teacher`` or ``student``.
+        weights: the checkpoint.
+        sha256: of the checkpoint.
+        classes: all class names, in the order of the outputs.
+        new_classes: those of them learnt from few shots.
+        contract: the preprocessing it was trained with.
+        parameters: number of weights.
+    """
+
+    role: Literal["teacher", "student"]
+    weights: Path
+    sha256: str
+    classes: tuple[str, ...]
+    new_classes: tuple[str, ...]
+    contract: PreprocessingContract
+    parameters: int
+
+
+@dataclass(frozen=True)
+class Build:
+    """What a target is, and how near it must come to what it was made from.
+
+    Attributes:
+        target: its name.
+        runtime: the Python package that runs it.
+        precision: number type of the stored weights.
+        inference_precision: number type of the multiplications.
+        portable: whether it runs on any architecture and system that its runtime knows.
+        golden_tolerance: largest difference allowed when the golden pictures are run again.
+        reference: what its outputs are compared with: ``torch`` or ``onnx-fp32``.
+        parity: whether the largest or the mean difference is limited. Rounded weights move the box of an anchor
+            that sees nothing by many pixels, which nobody ever sees; so only float is held to the largest.
+        parity_limit: the limit; see :func:`kd_steps.edge.postprocess.output_errors` for the unit.
+    """
+
+    target: str
+    runtime: Literal["onnxruntime", "openvino"]
+    precision: str
+    inference_precision: str
+    portable: bool
+    golden_tolerance: float
+    reference: Literal["torch", "onnx-fp32"]
+    parity: Literal["largest", "mean"]
+    parity_limit: float
+
+
+def complete_engine(
+    folder: Path,
+    name: str,
+    build: Build,
+    network: Network,
+    output_format: OutputFormat,
+    pictures_bgr: Sequence[NDArray[np.uint8]],
+    references: Sequence[NDArray[np.float32]],
+) -> list[NDArray[np.float32]]:
+    """Run a built engine on the golden pictures, compare, and write ``golden.npz`` and ``manifest.json`` beside it.
+
+    Args:
+        folder: holds the engine's own files and nothing else.
+        name: the engine's name.
+        build: what it is.
+        network: what it was made from.
+        output_format: of its raw output.
+        pictures_bgr: golden pictures, uint8 of shape (height, width, 3).
+        references: for each picture, the raw output to compare with.
+
+    Returns:
+        The engine's raw outputs.
+
+    Raises:
+        ParityError: they are too far from the references.
+    """
+    suffix = ".onnx" if build.runtime == "onnxruntime" else ".xml"
+    engine = open_engine(folder / f"model{suffix}", build.runtime, 1, build.inference_precision)
+    preprocess = Preprocessor(network.contract)
+    outputs = [engine.run(preprocess(picture)[0]) for picture in pictures_bgr]
+    parity = _parity(name, build, network, output_format, outputs, references)
+    write_golden(folder / GOLDEN_FILE, pictures_bgr, outputs)
+    manifest = Manifest(
+        name=name,
+        target=build.target,
+        runtime=build.runtime,
+        role=network.role,
+        state="built",
+        files={path.name: digest_of(path) for path in sorted(folder.iterdir())},
+        classes=network.classes,
+        new_classes=network.new_classes,
+        contract=network.contract,
+        output_format=output_format,
+        parameters=network.parameters,
+        precision=build.precision,
+        inference_precision=build.inference_precision,
+        source_sha256=network.sha256,
+        versions=_versions(),
+        target_profile=this_machine(build.runtime, portable=build.portable),
+        golden=Golden(GOLDEN_FILE, len(outputs), build.golden_tolerance),
+        parity=parity,
+    )
+    write_json(folder / MANIFEST_FILE, manifest.to_dict())
+    return outputs
+
+
+def _parity(
+    name: str,
+    build: Build,
+    network: Network,
+    output_format: OutputFormat,
+    outputs: Sequence[NDArray[np.float32]],
+    references: Sequence[NDArray[np.float32]],
+) -> dict[str, Any]:
+    """Differences to the references as JSON values; refuses an engine beyond its limit."""
+    imgsz_px, wanted = network.contract.imgsz_px, 4 + len(network.classes)
+    if output_format == "anchors" and outputs[0].shape[1] != wanted:
+        raise ParityError(
+            f"{network.weights}: the network gives {outputs[0].shape[1] - 4} classes, its sidecar names {wanted - 4}; "
+            "`dvc repro` makes both again"
+        )
+    errors = np.concatenate(
+        [output_errors(o, r, output_format, imgsz_px) for o, r in zip(outputs, references, strict=True)]
+    )
+    measured = {"largest": float(errors.max()), "mean": float(errors.mean())}
+    if not measured[build.parity] <= build.parity_limit:
+        raise ParityError(
+            f"engine {name}: its outputs differ from {build.reference} by {measured[build.parity]:.3g} "
+            f"({build.parity}, allowed {build.parity_limit:g}); leave {build.target} out of export.targets, or give "
+            "more calibration pictures (export.calibration_images)"
+        )
+    errors_ = {"largest_error": measured["largest"], "mean_error": measured["mean"]}
+    return {"reference": build.reference, **errors_, "limited": build.parity, "limit": build.parity_limit}
+
+
+def _versions() -> dict[str, str]:
+    """Versions of the libraries that shape an engine, where installed."""
+    found = {}
+    for library in (*LIBRARIES, "opencv-python-headless"):
+        try:
+            found[library] = importlib.metadata.version(library)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return found

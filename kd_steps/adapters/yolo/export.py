@@ -1,0 +1,113 @@
+"""Ultralytics: a trained detector becomes an ONNX graph, and gives the outputs that the graph is compared with."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+class ExportError(ValueError):
+    """A weight file cannot be exported; the message names it and the mend."""
+
+
+def export_onnx(weights: Path, out: Path, imgsz_px: int, opset: int) -> None:
+    """Write the fused detector as ONNX: one picture, fixed size, raw output without NMS, simplified.
+
+    Args:
+        weights: an Ultralytics checkpoint of a detector. Nothing is written beside it.
+        out: the ONNX file to write.
+        imgsz_px: side of the square input.
+        opset: ONNX operator set.
+
+    Raises:
+        ExportError: the file is no such checkpoint, or Ultralytics cannot export it.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        # Ultralytics writes its files beside the weights, so it gets weights of its own.
+        copy = Path(folder) / "weights.pt"
+        shutil.copyfile(weights, copy)
+        options = {"imgsz": imgsz_px, "opset": opset, "dynamic": False, "nms": False, "simplify": True}
+        try:
+            with _quiet():
+                made = _load(copy, weights).export(format="onnx", device="cpu", verbose=False, **options)
+        except ExportError:
+            raise
+        except Exception as error:  # whatever torch, onnx or Ultralytics raise in the middle of a trace
+            raise ExportError(f"{weights}: cannot be exported to ONNX: {error}") from error
+        shutil.copyfile(made, out)
+
+
+def raw_outputs(weights: Path, tensors: Sequence[NDArray[np.float32]]) -> list[NDArray[np.float32]]:
+    """What the network gives in torch, float32 on the CPU: the reference that its ONNX graph must meet.
+
+    Args:
+        weights: an Ultralytics checkpoint of a detector.
+        tensors: network inputs, each of shape (1, 3, imgsz_px, imgsz_px).
+
+    Returns:
+        An array for each input, of shape (1, 4 + classes, anchors), or (1, n, 6) from an end-to-end head.
+
+    Raises:
+        ExportError: the file is no such checkpoint.
+    """
+    import torch
+
+    network = _load(weights, weights).model.float().eval()
+    if _has_one_to_one_head(network):
+        network.end2end = True
+    outputs = []
+    with torch.inference_mode():
+        for tensor in tensors:
+            output = network(torch.from_numpy(tensor))
+            outputs.append((output[0] if isinstance(output, (tuple, list)) else output).numpy())
+    return outputs
+
+
+def is_end_to_end(weights: Path) -> bool:
+    """Whether the exported head gives final detections, shape (1, n, 6), and needs no NMS.
+
+    Raises:
+        ExportError: the file is no detector's checkpoint.
+    """
+    return _has_one_to_one_head(_load(weights, weights).model)
+
+
+def _has_one_to_one_head(network: Any) -> bool:
+    """Whether the head can do without NMS; the export (``nms=False``) then uses that branch of it."""
+    return getattr(network.model[-1], "one2one_cv2", None) is not None
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Hold back Ultralytics' advice, which names a temporary folder as the result."""
+    from ultralytics.utils import LOGGER
+
+    level = LOGGER.level
+    LOGGER.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        LOGGER.setLevel(level)
+
+
+def _load(path: Path, named: Path) -> Any:
+    """The Ultralytics model of a checkpoint; faults name ``named``."""
+    from ultralytics.models.yolo.model import YOLO
+
+    try:
+        model = YOLO(str(path), task="detect")
+    except FileNotFoundError as error:
+        raise ExportError(f"{named}: no such weight file; `dvc repro` makes it") from error
+    except Exception as error:  # torch and pickle raise many kinds on a damaged file
+        raise ExportError(f"{named}: not a readable Ultralytics checkpoint ({error}); train it again") from error
+    if model.task != "detect":
+        raise ExportError(f"{named}: a model for {model.task!r}, not a detector")
+    return model
