@@ -133,6 +133,7 @@ class Training(Section):
     weights_sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")] | None
     epochs: Count
     batch: Count
+    nominal_batch: Count
     optimizer: Literal["SGD", "Adam", "AdamW", "MuSGD", "auto"]
     lr0: Positive
     lrf: Annotated[float, Field(gt=0, le=1)]
@@ -185,7 +186,6 @@ class Distill(Training):
     box_weight: NonNegative
     box_temperature: Positive
     gamma_epochs: NonNegative
-    head_only_epochs: CountOrZero
     phases: Phases
 
 

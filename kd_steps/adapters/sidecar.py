@@ -1,0 +1,102 @@
+"""The note beside a weight file: what it knows, what it was made from, how a picture must reach it."""
+
+from __future__ import annotations
+
+import importlib.metadata
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from kd_steps.adapters.files import read_json, sha256_of, write_json
+from kd_steps.edge.contract import PreprocessingContract
+
+WEIGHTS, SIDECAR = "weights.pt", "sidecar.json"
+
+
+@dataclass(frozen=True)
+class Sidecar:
+    """What a weight file's note says.
+
+    Attributes:
+        kind: ``teacher``, ``student`` or ``few_shot``.
+        model: what it was built from.
+        classes: all class names, in the order of the outputs.
+        new_classes: those of them learnt from few shots.
+        sha256: of the weight file.
+        parameters: number of weights.
+        contract: how a picture becomes its input.
+        dataset_digest: of the prepared data set.
+        training: what the training measured.
+        lineage: digests of what it was made from.
+    """
+
+    kind: Literal["teacher", "student", "few_shot"]
+    model: str
+    classes: tuple[str, ...]
+    new_classes: tuple[str, ...]
+    sha256: str
+    parameters: int
+    contract: PreprocessingContract
+    dataset_digest: str
+    training: Mapping[str, Any]
+    lineage: Mapping[str, Any]
+
+
+def write_sidecar(
+    folder: Path,
+    kind: Literal["teacher", "student", "few_shot"],
+    model: str,
+    classes: Sequence[str],
+    new_classes: Sequence[str],
+    parameters: int,
+    contract: PreprocessingContract,
+    dataset_digest: str,
+    training: Mapping[str, Any],
+    lineage: Mapping[str, Any],
+) -> None:
+    """Write the note of ``folder``'s weight file."""
+    write_json(
+        folder / SIDECAR,
+        {
+            "kind": kind,
+            "model": model,
+            "classes": list(classes),
+            "new_classes": list(new_classes),
+            "sha256": sha256_of(folder / WEIGHTS),
+            "parameters": parameters,
+            "contract": contract.to_dict(),
+            "contract_digest": contract.digest,
+            "dataset_digest": dataset_digest,
+            "training": dict(training),
+            "lineage": dict(lineage),
+            "versions": {name: importlib.metadata.version(name) for name in ("ultralytics", "torch", "numpy")},
+        },
+    )
+
+
+def read_sidecar(folder: Path) -> Sidecar:
+    """Read the note of ``folder``'s weight file, and hold the file to it.
+
+    Raises:
+        FileNotFoundError: the note is missing.
+        ValueError: the weight file is missing, or not the one that the note describes.
+    """
+    note = read_json(folder / SIDECAR)
+    weights = folder / WEIGHTS
+    if not weights.exists():
+        raise ValueError(f"{weights}: missing, though its sidecar is there; run `dvc repro` or `dvc checkout`")
+    if (found := sha256_of(weights)) != note["sha256"]:
+        raise ValueError(f"{weights}: sha256 is {found}, its sidecar says {note['sha256']}; run `dvc checkout`")
+    return Sidecar(
+        kind=note["kind"],
+        model=note["model"],
+        classes=tuple(note["classes"]),
+        new_classes=tuple(note["new_classes"]),
+        sha256=note["sha256"],
+        parameters=note["parameters"],
+        contract=PreprocessingContract.from_dict(note["contract"]),
+        dataset_digest=note["dataset_digest"],
+        training=note["training"],
+        lineage=note["lineage"],
+    )

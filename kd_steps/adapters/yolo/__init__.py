@@ -1,0 +1,1 @@
+"""Ultralytics: the only package of Retort that imports it."""

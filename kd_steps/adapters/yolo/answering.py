@@ -1,0 +1,95 @@
+"""A teacher, its views and the header of its cache, as ``params.yaml`` describes them."""
+
+from __future__ import annotations
+
+import importlib.metadata
+from collections.abc import Sequence
+from pathlib import Path
+
+from ultralytics.nn.tasks import DetectionModel
+from ultralytics.utils import DEFAULT_CFG, IterableSimpleNamespace
+
+from kd_steps.adapters.contract_source import current_contract
+from kd_steps.adapters.sidecar import WEIGHTS, Sidecar, read_sidecar
+from kd_steps.adapters.yolo.models import head_geometry, load_weights
+from kd_steps.adapters.yolo.recipe import hardware
+from kd_steps.adapters.yolo.teacher import FrozenTeacher
+from kd_steps.adapters.yolo.views import ViewDataset
+from kd_steps.core.cache_header import CacheHeader
+from kd_steps.core.labelled import LabelledImage
+from kd_steps.core.views import ViewPlan, plan_views
+from kd_steps.edge.contract import require_same
+from kd_steps.params import Params
+
+LIBRARIES = ("ultralytics", "torch", "numpy", "opencv-python-headless")  # they make the pixels and the answers
+
+
+def distillation_plan(params: Params) -> ViewPlan:
+    """Which views the distillation will show, and so the teacher must answer."""
+    distill, cache = params.distill, params.cache_logits
+    return plan_views(distill.epochs, distill.close_mosaic_fraction, cache.views, cache.closing_views)
+
+
+def trained(params: Params, folder: Path) -> tuple[Sidecar, DetectionModel]:
+    """A detector that an earlier stage trained, held to its sidecar and to the contract in force.
+
+    Raises:
+        ContractMismatchError: it was trained with another contract.
+        ValueError: the weight file is not the one its sidecar describes.
+    """
+    sidecar = read_sidecar(folder)
+    require_same(current_contract(params.preprocessing, params.augmentation), sidecar.contract, str(folder))
+    model = load_weights(folder / WEIGHTS, sidecar.sha256)
+    return sidecar, model
+
+
+def frozen(params: Params, model: DetectionModel) -> FrozenTeacher:
+    """A detector that only answers, with the cache's thresholds."""
+    machine, cache = hardware(params), params.cache_logits
+    return FrozenTeacher(model, machine.torch_device, machine.precision, cache.score_threshold, cache.max_anchors)
+
+
+def view_source(params: Params, images: Sequence[LabelledImage], plan: ViewPlan, digest: str) -> ViewDataset:
+    """The views of some pictures, without a teacher's answers.
+
+    Args:
+        params: all of ``params.yaml``.
+        images: the training pictures, ordered by digest.
+        plan: which views there are.
+        digest: of the augmentation gains.
+    """
+    gains = IterableSimpleNamespace(**{**vars(DEFAULT_CFG), **params.augmentation.model_dump()})
+    return ViewDataset(
+        images,
+        plan,
+        params.seed,
+        digest,
+        imgsz=params.preprocessing.imgsz_px,
+        hyp=gains,
+        batch_size=params.cache_logits.batch,
+        data={"names": {}, "channels": 3},
+        cache=None,
+    )
+
+
+def cache_header(
+    params: Params, plan: ViewPlan, teacher: Sidecar, model: DetectionModel, dataset_digest: str
+) -> CacheHeader:
+    """The header of the cache that this teacher, data, parameters and libraries give."""
+    cache = params.cache_logits
+    return CacheHeader(
+        teacher_sha256=teacher.sha256,
+        contract_digest=teacher.contract.digest,
+        augmentation_digest=teacher.contract.augmentation_digest,
+        dataset_digest=dataset_digest,
+        seed=params.seed,
+        views=plan.views,
+        closing_views=plan.closing_views,
+        classes=teacher.classes,
+        bins=head_geometry(model).bins,
+        box_bins=cache.box_bins,
+        score_threshold=cache.score_threshold,
+        max_anchors=cache.max_anchors,
+        precision=hardware(params).precision.name,
+        library_versions={name: importlib.metadata.version(name) for name in LIBRARIES},
+    )

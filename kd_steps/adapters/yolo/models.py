@@ -1,0 +1,165 @@
+"""Detectors of Ultralytics: built from an architecture, loaded from weights, described and extended."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import nn
+from ultralytics import settings
+from ultralytics.nn.tasks import DetectionModel, load_checkpoint, yaml_model_load
+from ultralytics.utils.torch_utils import init_seeds
+
+from kd_steps.adapters.files import sha256_of
+from kd_steps.core.new_classes import extend_class_rows
+
+NEW_CLASS_PRIOR = 0.01  # score a new class starts with, as in the focal loss paper (arXiv 1708.02002)
+
+
+class WeightsError(ValueError):
+    """A weight file cannot be used; the message names it and the mend."""
+
+
+@dataclass(frozen=True)
+class ModelScale:
+    """An Ultralytics architecture at a compound scale of the caller's."""
+
+    architecture: str
+    depth_multiple: float
+    width_multiple: float
+    max_channels: int
+
+
+@dataclass(frozen=True)
+class HeadGeometry:
+    """What teacher and student must share, and how boxes are coded."""
+
+    strides_px: tuple[int, ...]
+    bins: int
+    end2end: bool
+
+
+def switch_off_integrations() -> None:
+    """Keep Ultralytics from starting tracking runs of its own and from phoning home."""
+    names = ("sync", "mlflow", "dvc", "clearml", "comet", "raytune", "neptune", "wandb", "tensorboard", "hub")
+    settings.update({name: False for name in names if name in settings})
+
+
+def build_model(model: str | ModelScale, classes: Sequence[str], seed: int) -> DetectionModel:
+    """A detector with fresh weights, the same for the same seed.
+
+    Args:
+        model: name of an Ultralytics detect model YAML, a path to one, or an architecture with a scale.
+        classes: class names, in the order of the outputs.
+        seed: of the initial weights.
+
+    Raises:
+        FileNotFoundError: there is no such model YAML.
+        WeightsError: the YAML does not describe a detector.
+    """
+    if isinstance(model, ModelScale):
+        config = copy.deepcopy(yaml_model_load(model.architecture))
+        config["scales"] = {"r": [model.depth_multiple, model.width_multiple, model.max_channels]}
+        config["scale"] = "r"
+    else:
+        config = yaml_model_load(model)
+    init_seeds(seed, deterministic=True)
+    built = DetectionModel(config, nc=len(classes), verbose=False)
+    built.names = dict(enumerate(classes))
+    return built
+
+
+def load_weights(path: Path, expected_sha256: str | None) -> DetectionModel:
+    """Load a detector from a ``.pt`` file whose bytes are known; weights are pickles and can run code.
+
+    Raises:
+        WeightsError: the file is missing, truncated, not the pinned one, or not a detector.
+    """
+    if not path.exists():
+        raise WeightsError(f"{path}: no such weight file; check the path, or leave it null to train from a model YAML")
+    found = sha256_of(path)
+    if expected_sha256 is None:
+        raise WeightsError(
+            f"{path}: a foreign weight file is loaded only when its sha256 is pinned (weights are pickles and can run "
+            f"code); if you trust it, set weights_sha256: {found}"
+        )
+    if found != expected_sha256:
+        raise WeightsError(
+            f"{path}: sha256 is {found}, pinned is {expected_sha256}; fetch the file again or pin the new one"
+        )
+    try:
+        model, _ = load_checkpoint(path)
+    except Exception as error:
+        raise WeightsError(
+            f"{path}: cannot be read as an Ultralytics weight file ({error}); it may be truncated"
+        ) from error
+    if not isinstance(model, DetectionModel):
+        raise WeightsError(f"{path}: holds a {type(model).__name__}, not a detector")
+    return model
+
+
+def head_geometry(model: DetectionModel) -> HeadGeometry:
+    """Strides, bins and kind of a detector's head."""
+    head = model.model[-1]
+    return HeadGeometry(
+        strides_px=tuple(int(s) for s in head.stride),
+        bins=int(head.reg_max),
+        end2end=getattr(head, "one2one_cv2", None) is not None,
+    )
+
+
+def parameter_count(model: nn.Module) -> int:
+    """Number of weights."""
+    return sum(p.numel() for p in model.parameters())
+
+
+def add_classes(model: DetectionModel, new_classes: Sequence[str]) -> DetectionModel:
+    """Give a trained detector outputs for more classes; what it says of the old ones stays the same.
+
+    Returns:
+        A new model; the old one is left as it is.
+    """
+    extended = copy.deepcopy(model)
+    head = extended.model[-1]
+    branches = [getattr(head, name) for name in ("cv3", "one2one_cv3") if getattr(head, name, None) is not None]
+    for branch in branches:
+        for level in branch:
+            level[-1] = _wider(level[-1], len(new_classes))
+    head.nc += len(new_classes)
+    head.no = head.nc + head.reg_max * 4
+    extended.yaml = {**extended.yaml, "nc": head.nc}
+    extended.nc = head.nc
+    extended.names = dict(enumerate([*model.names.values(), *new_classes]))
+    return extended
+
+
+def _wider(conv: nn.Conv2d, more: int) -> nn.Conv2d:
+    weight, bias = extend_class_rows(conv.weight.data, conv.bias.data, more, NEW_CLASS_PRIOR)
+    wider = nn.Conv2d(conv.in_channels, len(bias), kernel_size=1)
+    wider.weight, wider.bias = nn.Parameter(weight), nn.Parameter(bias)
+    return wider
+
+
+def save_weights(model: DetectionModel, path: Path) -> None:
+    """Write a plain Ultralytics checkpoint: nothing of Retort is needed to load it."""
+    plain = copy.deepcopy(model).half().cpu()
+    plain.__class__ = DetectionModel
+    plain.criterion = None
+    torch.save({"model": plain, "epoch": -1, "train_args": {}}, path)
+
+
+def require_same_geometry(teacher: DetectionModel, student: DetectionModel) -> None:
+    """Refuse a student whose anchors are not the teacher's: the cache names anchors by their number.
+
+    Raises:
+        ValueError: number of levels or strides differ.
+    """
+    mine, theirs = head_geometry(student).strides_px, head_geometry(teacher).strides_px
+    if mine != theirs:
+        raise ValueError(
+            f"the student's head has {len(mine)} levels with strides {mine} px, the teacher's {len(theirs)} with "
+            f"{theirs} px; choose a student in distill.model with the teacher's levels"
+        )

@@ -1,0 +1,192 @@
+"""From a section of ``params.yaml`` to a training: model, views, options, and what is measured afterwards."""
+
+from __future__ import annotations
+
+import csv
+import itertools
+import resource
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from ultralytics.nn.tasks import DetectionModel
+from ultralytics.utils.downloads import attempt_download_asset
+
+from kd_steps.adapters.yolo.models import ModelScale, WeightsError, build_model, load_weights, save_weights
+from kd_steps.adapters.yolo.precision import Precision, choose_device, choose_precision
+from kd_steps.adapters.yolo.training import Distillation, NewPartDraws, TrainingRun, results_of
+from kd_steps.core.labelled import LabelledImage
+from kd_steps.core.views import ViewPlan
+from kd_steps.params import Params, ScaledModel, Training
+
+FREE_MEMORY_SHARE = 0.25  # of free memory that decoded pictures may take before they are read from disk instead
+
+
+@dataclass(frozen=True)
+class Hardware:
+    """Where and how a training computes."""
+
+    device: str
+    torch_device: torch.device
+    precision: Precision
+
+
+def hardware(params: Params) -> Hardware:
+    """The device and the number formats that ``compute`` asks for."""
+    device = choose_device(params.compute.device)
+    torch_device = torch.device("cpu" if device == "cpu" else f"cuda:{device.split(',')[0]}")
+    return Hardware(device, torch_device, choose_precision(params.compute.precision, torch_device))
+
+
+def initial_model(section: Training, weights: Path | None, classes: Sequence[str], seed: int) -> DetectionModel:
+    """The detector a training starts from: pinned weights, or an architecture with fresh ones.
+
+    Args:
+        section: of the training; its ``model`` may itself be a ``.pt`` file.
+        weights: a weight file that goes before ``section.model``, or None.
+        classes: class names; weights of other classes keep all but their class layers.
+        seed: of fresh weights.
+
+    Raises:
+        WeightsError: the weight file cannot be used.
+    """
+    if weights is None and isinstance(section.model, str) and section.model.endswith(".pt"):
+        weights = Path(section.model)
+    if weights is None:
+        return build_model(_architecture(section.model), classes, seed)
+    loaded = load_weights(_fetch(weights), section.weights_sha256)
+    if list(loaded.names.values()) == list(classes):
+        return loaded.float()
+    fresh = DetectionModel(loaded.yaml, nc=len(classes), verbose=False)
+    fresh.load(loaded)
+    fresh.names = dict(enumerate(classes))
+    return fresh
+
+
+def teacher_plan(section: Training) -> ViewPlan:
+    """A new view every epoch: a training without a cache has no reason to see one twice."""
+    closing = round(section.epochs * section.close_mosaic_fraction)
+    return ViewPlan(section.epochs, closing, max(section.epochs - closing, 1), max(closing, 1))
+
+
+def training_run(
+    params: Params,
+    section: Training,
+    model: DetectionModel,
+    classes: Sequence[str],
+    train: Sequence[LabelledImage],
+    val: Sequence[LabelledImage],
+    plan: ViewPlan,
+    augmentation_digest: str,
+    folder: Path,
+    distillation: Distillation | None = None,
+    new_parts: NewPartDraws | None = None,
+) -> TrainingRun:
+    """A training as its section of ``params.yaml`` describes it."""
+    machine = hardware(params)
+    return TrainingRun(
+        model=model,
+        classes=classes,
+        train=train,
+        val=val,
+        plan=plan,
+        seed=params.seed,
+        gains=params.augmentation.model_dump(),
+        augmentation_digest=augmentation_digest,
+        imgsz_px=params.preprocessing.imgsz_px,
+        options=_options(section),
+        val_interval_epochs=section.val_interval_epochs,
+        device=machine.device,
+        precision=machine.precision,
+        loader_workers=params.compute.loader_workers,
+        cache_images=_keep_in_memory(params, len(train) + len(val)),
+        folder=folder,
+        distillation=distillation,
+        new_parts=new_parts,
+    )
+
+
+def finish(run: TrainingRun, model: nn.Module, weights: Path) -> dict[str, Any]:
+    """Write the weights and the results table, and clear away what only a resume needs.
+
+    Returns:
+        What the training measured: epochs, seconds, pictures a second, the last validation scores, peak memory.
+    """
+    save_weights(model, weights)
+    rows = _last_row_of_each_epoch(results_of(run.folder))
+    with (run.folder / "results.csv").open("w", newline="", encoding="utf-8") as stream:
+        writer = csv.DictWriter(stream, fieldnames=list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
+    shutil.rmtree(run.folder / "run")
+    shutil.rmtree(run.folder / "resume")
+    seconds = _seconds(rows)
+    pictures = len(rows) * (run.new_parts.per_epoch if run.new_parts else len(run.train))
+    return {
+        "epochs": len(rows),
+        "seconds": round(seconds, 1),
+        "pictures_per_second": round(pictures / seconds, 2) if seconds else None,
+        "val_map50": float(rows[-1]["metrics/mAP50(B)"]),
+        "val_map50_95": float(rows[-1]["metrics/mAP50-95(B)"]),
+        "peak_memory_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+        "device": run.device,
+        "precision": run.precision.name,
+    }
+
+
+def model_name(section: Training, weights: Path | str | None = None) -> str:
+    """How a person would name the model."""
+    if weights is not None:
+        return str(weights)
+    model = section.model
+    if isinstance(model, ScaledModel):
+        return f"{Path(model.architecture).stem} (depth {model.depth_multiple}, width {model.width_multiple})"
+    return Path(model).stem
+
+
+def _architecture(model: str | ScaledModel) -> str | ModelScale:
+    return model if isinstance(model, str) else ModelScale(**model.model_dump())
+
+
+def _fetch(weights: Path) -> Path:
+    """A weight file by path, or one of Ultralytics' own by its bare name, fetched where the network allows."""
+    if weights.exists() or weights.parent != Path():
+        return weights
+    try:
+        return Path(attempt_download_asset(weights.name))
+    except Exception as error:
+        raise WeightsError(f"{weights}: no such file here, and Ultralytics could not fetch it ({error})") from error
+
+
+def _options(section: Training) -> dict[str, Any]:
+    names = ("epochs", "batch", "optimizer", "lr0", "lrf", "momentum", "weight_decay", "warmup_epochs")
+    return {
+        **{name: getattr(section, name) for name in names},
+        "nbs": section.nominal_batch,
+        "freeze": section.freeze_layers or None,
+    }
+
+
+def _keep_in_memory(params: Params, images: int) -> bool:
+    if params.compute.cache_images != "auto":
+        return params.compute.cache_images == "ram"
+    with Path("/proc/meminfo").open(encoding="ascii") as stream:
+        free = next(int(line.split()[1]) * 1024 for line in stream if line.startswith("MemAvailable"))
+    return images * 3 * params.preprocessing.imgsz_px**2 < FREE_MEMORY_SHARE * free
+
+
+def _last_row_of_each_epoch(table: Path) -> list[dict[str, str]]:
+    """Ultralytics' rows; an epoch that a kill made it write twice counts once."""
+    with table.open(encoding="utf-8", newline="") as stream:
+        rows = {row["epoch"].strip(): row for row in csv.DictReader(stream, skipinitialspace=True)}
+    return [rows[epoch] for epoch in sorted(rows, key=int)]
+
+
+def _seconds(rows: Sequence[dict[str, str]]) -> float:
+    """Training time over all segments; Ultralytics' clock starts anew at each resume."""
+    clock = [0.0, *(float(row["time"]) for row in rows)]
+    return sum(now - before if now >= before else now for before, now in itertools.pairwise(clock))

@@ -1,0 +1,307 @@
+"""Ultralytics' trainer, with our views, precision, teacher terms and kill-safe checkpoints."""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from ultralytics.data.build import InfiniteDataLoader, build_dataloader
+from ultralytics.models.yolo.detect import DetectionTrainer
+from ultralytics.nn.tasks import DetectionModel, load_checkpoint
+from ultralytics.utils import RANK
+from ultralytics.utils.torch_utils import unwrap_model
+
+from kd_steps.adapters.files import atomic_path
+from kd_steps.adapters.yolo.models import switch_off_integrations
+from kd_steps.adapters.yolo.precision import Precision
+from kd_steps.adapters.yolo.teacher import distillable_outputs
+from kd_steps.adapters.yolo.views import EpochSampler, LabelledDataset, Records, ViewDataset
+from kd_steps.core.distillation import TermWeights, distillation_terms
+from kd_steps.core.labelled import LabelledImage
+from kd_steps.core.schedule import EpochWeights
+from kd_steps.core.teacher_records import TeacherBatch
+from kd_steps.core.views import ViewPlan
+
+CHECKPOINTS = ("last.pt", "best.pt")
+
+
+@dataclass(frozen=True)
+class Distillation:
+    """A teacher for a training.
+
+    Attributes:
+        terms: multipliers of the terms.
+        weights_at: the schedule: epoch → weights.
+        cached: the teacher's stored answers, or None.
+        live: answers a batch of images on the spot, or None. One of the two is given.
+    """
+
+    terms: TermWeights
+    weights_at: Callable[[int], EpochWeights]
+    cached: Records | None = None
+    live: Callable[[Tensor], TeacherBatch] | None = None
+
+
+@dataclass(frozen=True)
+class NewPartDraws:
+    """How few-shot batches are mixed: the last ``count`` training pictures are new parts."""
+
+    count: int
+    share: float
+    per_epoch: int
+
+
+@dataclass(frozen=True)
+class TrainingRun:
+    """All that a training needs.
+
+    Attributes:
+        model: the detector to train; a copy is trained.
+        classes: class names.
+        train: training pictures.
+        val: validation pictures.
+        plan: which view an epoch shows.
+        seed: of views, order and Ultralytics.
+        gains: Ultralytics' augmentation gains.
+        augmentation_digest: of the gains.
+        imgsz_px: side of the network input.
+        options: Ultralytics' training arguments that are not ours to decide (epochs, batch, lr0, …).
+        val_interval_epochs: epochs between validations; the last epoch always has one.
+        device: Ultralytics' device string.
+        precision: number formats.
+        loader_workers: loader processes.
+        cache_images: whether decoded pictures stay in memory.
+        folder: where the run keeps its checkpoints until it is finished.
+        distillation: the teacher, if there is one.
+        new_parts: how few-shot batches are mixed, if they are.
+    """
+
+    model: DetectionModel
+    classes: Sequence[str]
+    train: Sequence[LabelledImage]
+    val: Sequence[LabelledImage]
+    plan: ViewPlan
+    seed: int
+    gains: Mapping[str, float]
+    augmentation_digest: str
+    imgsz_px: int
+    options: Mapping[str, Any]
+    val_interval_epochs: int
+    device: str
+    precision: Precision
+    loader_workers: int
+    cache_images: bool
+    folder: Path
+    distillation: Distillation | None = None
+    new_parts: NewPartDraws | None = None
+
+
+class TrainingModel(DetectionModel):
+    """A detector in training: our precision around the forward pass, fp32 losses, and the teacher's terms.
+
+    Only the live model has this class; the averaged copy that is saved is a plain ``DetectionModel``.
+    """
+
+    precision: Precision
+    distillation: Distillation | None
+    epoch_weights: EpochWeights | None
+
+    def loss(self, batch: dict[str, Any], preds: Any = None) -> tuple[Tensor, dict[str, Tensor]]:
+        """Label loss and, in training with a teacher, its terms under their own names."""
+        if getattr(self, "criterion", None) is None:
+            self.criterion = self.init_criterion()
+        device = batch["img"].device
+        if preds is None:
+            with self.precision.autocast(device):
+                preds = self.forward(self.precision.lay_out(batch["img"]))
+        with torch.autocast(device.type, enabled=False):
+            outputs = _as_fp32(preds)
+            hard, items = self.criterion(outputs, batch)
+            if self.distillation is None or self.epoch_weights is None or not self.training:
+                return hard, items
+            terms = self._teacher_terms(outputs, batch, self.distillation, self.epoch_weights)
+            # Ultralytics' losses are multiplied by the batch size; the teacher's terms follow.
+            soft = torch.stack(list(terms.values())).sum() * len(batch["img"])
+            total = self.epoch_weights.hard * hard.sum() + self.epoch_weights.soft * soft
+        return total, {**items, **{name: term.detach() for name, term in terms.items()}}
+
+    def _teacher_terms(
+        self, outputs: dict[str, Any], batch: dict[str, Any], distillation: Distillation, weights: EpochWeights
+    ) -> dict[str, Tensor]:
+        teacher = batch["teacher"] if distillation.live is None else distillation.live(batch["img"])
+        heads = distillable_outputs(outputs)
+        return distillation_terms(heads["scores"], heads["boxes"], teacher, distillation.terms, weights.temperature)
+
+
+class RetortTrainer(DetectionTrainer):
+    """Ultralytics' detection trainer over a :class:`TrainingRun`.
+
+    Args:
+        run: what to train, on what, and where to.
+    """
+
+    def __init__(self, run: TrainingRun) -> None:
+        self.spec = run
+        switch_off_integrations()
+        super().__init__(overrides=_overrides(run))
+        self.args.workers = run.loader_workers  # Ultralytics forces 0 on a CPU
+        self.add_callback("on_train_start", lambda t: t.train_loader.sampler.start_at(t.start_epoch))
+        self.add_callback("on_train_epoch_start", _set_epoch_weights)
+        self.add_callback("on_model_save", _keep_checkpoints)
+
+    def get_dataset(self) -> dict[str, Any]:
+        names = dict(enumerate(self.spec.classes))
+        return {"train": "train", "val": "val", "nc": len(names), "names": names, "channels": 3}
+
+    def setup_model(self) -> dict[str, Any] | None:
+        checkpoint = None
+        model = copy.deepcopy(self.spec.model).float()
+        if self.resume:
+            weights, checkpoint = load_checkpoint(self.args.resume)
+            model.load_state_dict(weights.float().state_dict())
+        model.__class__ = TrainingModel
+        model.criterion = None
+        model.precision, model.distillation, model.epoch_weights = self.spec.precision, None, None
+        self.model = self.spec.precision.lay_out(model)
+        return checkpoint
+
+    def _setup_train(self) -> None:
+        super()._setup_train()
+        self.ema.ema.__class__ = DetectionModel  # what is validated and saved needs nothing of ours
+        unwrap_model(self.model).distillation = self.spec.distillation
+
+    def get_dataloader(self, dataset_path: str, batch_size: int = 16, rank: int = 0, mode: str = "train") -> Any:
+        options = {
+            "imgsz": self.args.imgsz,
+            "hyp": self.args,
+            "batch_size": batch_size,
+            "stride": self.stride,
+            "data": self.data,
+            "cache": "ram" if self.spec.cache_images else None,
+        }
+        if mode == "val":
+            val = LabelledDataset(self.spec.val, augment=False, prefix="val: ", **options)
+            return build_dataloader(val, batch_size, workers=0, shuffle=False, rank=rank, device=self.device)
+        return self._train_loader(batch_size, options)
+
+    def _train_loader(self, batch_size: int, options: dict[str, Any]) -> InfiniteDataLoader:
+        run, mix = self.spec, self.spec.new_parts
+        cached = run.distillation.cached if run.distillation else None
+        dataset = ViewDataset(
+            run.train, run.plan, run.seed, run.augmentation_digest, cached, prefix="train: ", **options
+        )
+        new_count = mix.count if mix else 0
+        sampler = EpochSampler(
+            count=len(run.train) - new_count,
+            seed=run.seed,
+            rank=max(RANK, 0),
+            world_size=max(self.world_size, 1),
+            new_count=new_count,
+            draws=mix.per_epoch if mix else 0,
+            new_share=mix.share if mix else 0.0,
+        )
+        return InfiniteDataLoader(
+            dataset,
+            batch_size=min(batch_size, len(sampler)),
+            sampler=sampler,
+            num_workers=run.loader_workers,
+            collate_fn=ViewDataset.collate_fn,
+            pin_memory=self.device.type == "cuda",
+        )
+
+    def preprocess_batch(self, batch: dict[str, Any]) -> dict[str, Any]:
+        batch = super().preprocess_batch(batch)
+        if "teacher" in batch:
+            batch["teacher"] = batch["teacher"].to(self.device)
+        return batch
+
+    def validate(self) -> tuple[dict[str, float] | None, float | None]:
+        last = self.epoch + 1 >= self.epochs
+        if not last and (self.epoch + 1) % self.spec.val_interval_epochs:
+            names = [*self.validator.metrics.keys, *self.label_loss_items(prefix="val")]
+            return dict.fromkeys(names, float("nan")), None
+        return super().validate()
+
+    def final_eval(self) -> None:
+        """Nothing: every engine is judged through the edge runtime, by `evaluate`."""
+
+
+def train(run: TrainingRun) -> DetectionModel:
+    """Train, or go on with a training that was killed, and return the best weights by validation mAP.
+
+    Returns:
+        A plain Ultralytics detector, fp32, on the CPU.
+    """
+    trainer = RetortTrainer(run)
+    trainer.train()
+    kept = run.folder / "resume" / "best.pt"
+    model, _ = load_checkpoint(kept if kept.exists() else run.folder / "resume" / "last.pt")
+    model = model.float().cpu()
+    model.names = dict(enumerate(run.classes))
+    return model
+
+
+def results_of(folder: Path) -> Path:
+    """The table that Ultralytics writes a row an epoch to."""
+    return folder / "run" / "results.csv"
+
+
+def _overrides(run: TrainingRun) -> dict[str, Any]:
+    """Ultralytics' arguments, and the checkpoint to go on from where there is one."""
+    overrides = {
+        **run.options,
+        **run.gains,
+        "mode": "train",
+        "task": "detect",
+        "model": "yolo11n.yaml",  # Ultralytics wants a name; setup_model gives the model itself
+        "data": "prepared",
+        "imgsz": run.imgsz_px,
+        "seed": run.seed,
+        "device": run.device,
+        "amp": {"amp": True, "bf16": "bf16", "fp32": False}[run.precision.name] if run.device != "cpu" else False,
+        "close_mosaic": 0,  # the view plan closes the mosaic
+        "save_dir": str(run.folder / "run"),
+        "plots": False,
+        "patience": 0,
+        "exist_ok": True,
+        "deterministic": True,
+    }
+    kept = run.folder / "resume" / "last.pt"
+    if kept.exists():
+        weights = run.folder / "run" / "weights"
+        weights.mkdir(parents=True, exist_ok=True)
+        for name in CHECKPOINTS:  # the run's own files may be torn by the kill
+            if (run.folder / "resume" / name).exists():
+                shutil.copyfile(run.folder / "resume" / name, weights / name)
+        overrides["resume"] = str(weights / "last.pt")
+    return overrides
+
+
+def _set_epoch_weights(trainer: RetortTrainer) -> None:
+    distillation = trainer.spec.distillation
+    if distillation is not None:
+        unwrap_model(trainer.model).epoch_weights = distillation.weights_at(trainer.epoch)
+
+
+def _keep_checkpoints(trainer: RetortTrainer) -> None:
+    """Copy what Ultralytics has just written to where a kill cannot tear it."""
+    names = CHECKPOINTS if trainer.best_fitness == trainer.fitness else CHECKPOINTS[:1]
+    for name in names:
+        with contextlib.suppress(FileNotFoundError), atomic_path(trainer.spec.folder / "resume" / name) as temporary:
+            shutil.copyfile(trainer.wdir / name, temporary)
+
+
+def _as_fp32(value: Any) -> Any:
+    """Head outputs in fp32, whatever they are nested in."""
+    if isinstance(value, Tensor):
+        return value.float()
+    if isinstance(value, dict):
+        return {key: _as_fp32(item) for key, item in value.items()}
+    return type(value)(_as_fp32(item) for item in value) if isinstance(value, list | tuple) else value

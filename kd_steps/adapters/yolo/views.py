@@ -1,0 +1,212 @@
+"""Ultralytics' data set, with every random choice drawn from the view's key.
+
+Its augmentation draws from the global generators of ``random`` and ``numpy.random``, and takes mosaic partners from a
+buffer of recently loaded pictures. Both make a sample depend on what happened before it. Here the generators are
+seeded around each sample and put back, and partners come from the whole set.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from torch.utils.data import Sampler
+from ultralytics.data.augment import Compose, Mosaic
+from ultralytics.data.dataset import YOLODataset
+from ultralytics.utils import IterableSimpleNamespace
+
+from kd_steps.core.labelled import LabelledImage
+from kd_steps.core.new_classes import replay_draws
+from kd_steps.core.teacher_records import TeacherRecord, batch_records
+from kd_steps.core.views import View, ViewPlan, pixel_hash, view_key
+
+CLOSED = {"mosaic": 0.0, "mixup": 0.0, "cutmix": 0.0, "copy_paste": 0.0}
+
+
+class ViewMismatchError(RuntimeError):
+    """The student sees other pixels than the teacher saw; the message names the picture, the view and the mend."""
+
+
+class Records(Protocol):
+    """Gives the teacher's answer to a view of a picture."""
+
+    def record(self, image: str, view: View) -> TeacherRecord: ...
+
+
+@contextmanager
+def seeded(key: int) -> Iterator[None]:
+    """Seed the global generators from a 64-bit key, and put their states back afterwards."""
+    states = random.getstate(), np.random.get_state(), torch.get_rng_state()
+    random.seed(key)
+    np.random.seed(key & 0xFFFFFFFF)
+    torch.default_generator.manual_seed(key & 0x7FFFFFFFFFFFFFFF)
+    try:
+        yield
+    finally:
+        random.setstate(states[0])
+        np.random.set_state(states[1])
+        torch.set_rng_state(states[2])
+
+
+class LabelledDataset(YOLODataset):
+    """Ultralytics' data set over labels that are already read, so that nothing is written beside the pictures.
+
+    Args:
+        images: the pictures, in the order that indices mean.
+        options: keyword arguments of ``YOLODataset``.
+    """
+
+    def __init__(self, images: Sequence[LabelledImage], **options: Any) -> None:
+        self.images = list(images)
+        super().__init__(img_path=[], task="detect", **options)
+
+    def get_img_files(self, img_path: str | list[str]) -> list[str]:
+        return [str(image.path) for image in self.images]
+
+    def get_labels(self) -> list[dict[str, Any]]:
+        return [
+            {
+                "im_file": str(image.path),
+                "shape": (image.size_wh_px[1], image.size_wh_px[0]),
+                "cls": image.class_ids.astype(np.float32).reshape(-1, 1),
+                "bboxes": image.boxes_xywh.copy(),
+                "segments": [],
+                "keypoints": None,
+                "normalized": True,
+                "bbox_format": "xywh",
+            }
+            for image in self.images
+        ]
+
+
+class ViewDataset(LabelledDataset):
+    """Views of pictures, each a pure function of its key; indexed by (epoch, picture).
+
+    Args:
+        images: the training pictures; mosaic partners are drawn from all of them.
+        plan: which view an epoch shows.
+        seed: of the views.
+        augmentation_digest: of the augmentation gains.
+        teacher: the teacher's answers; each view is checked against the pixels it answered for. None: no teacher.
+        options: keyword arguments of ``YOLODataset``.
+    """
+
+    def __init__(
+        self,
+        images: Sequence[LabelledImage],
+        plan: ViewPlan,
+        seed: int,
+        augmentation_digest: str,
+        teacher: Records | None = None,
+        **options: Any,
+    ) -> None:
+        self.plan, self.seed, self.augmentation_digest, self.teacher = plan, seed, augmentation_digest, teacher
+        super().__init__(images, augment=True, **options)
+        gains: IterableSimpleNamespace = options["hyp"]
+        closed = IterableSimpleNamespace(**{**vars(gains), **CLOSED})
+        self.closing_transforms = self.build_transforms(closed)
+        for transforms in (self.transforms, self.closing_transforms):
+            _draw_partners_from_whole_set(transforms)
+
+    def __getitem__(self, item: tuple[int, int]) -> dict[str, Any]:
+        epoch, index = item
+        return self.view(index, self.plan.at(epoch))
+
+    def view(self, index: int, view: View) -> dict[str, Any]:
+        """One view of one picture, with the teacher's answer to it where there is a teacher.
+
+        Raises:
+            ViewMismatchError: the pixels are not those the teacher answered for.
+        """
+        image = self.images[index]
+        with seeded(view_key(image.digest, view, self.seed, self.augmentation_digest)):
+            transforms = self.closing_transforms if view.closing else self.transforms
+            sample: dict[str, Any] = transforms(self.get_image_and_label(index))
+        sample["pixel_hash"] = pixel_hash(sample["img"].numpy())
+        if self.teacher is not None:
+            sample["teacher"] = self._checked_answer(image, view, sample["pixel_hash"])
+        return sample
+
+    def _checked_answer(self, image: LabelledImage, view: View, found: int) -> TeacherRecord:
+        assert self.teacher is not None
+        record = self.teacher.record(image.digest, view)
+        if record.pixel_hash != found:
+            raise ViewMismatchError(
+                f"{image.path}: {view} has other pixels than the teacher saw (hash {found:016x} against "
+                f"{record.pixel_hash:016x}), though pictures, gains, seed and versions agree; the cache is not of this "
+                "machine's image libraries: run `dvc repro -f cache_logits`"
+            )
+        return record
+
+    @staticmethod
+    def collate_fn(batch: list[dict[str, Any]]) -> dict[str, Any]:
+        """Stack samples as Ultralytics does, and lay the teacher's answers end to end."""
+        records = [sample.pop("teacher") for sample in batch if "teacher" in sample]
+        collated: dict[str, Any] = YOLODataset.collate_fn(batch)
+        if records:
+            collated["teacher"] = batch_records(records)
+        return collated
+
+
+class EpochSampler(Sampler[tuple[int, int]]):
+    """Yields (epoch, picture): the order is a function of seed and epoch, so a resumed run sees what it would have.
+
+    Args:
+        count: pictures; with ``new_count``, the base pictures, which come first.
+        seed: of the order.
+        rank: of this process.
+        world_size: processes that share an epoch.
+        new_count: new-part pictures behind the base ones.
+        draws: samples an epoch when new parts are mixed in.
+        new_share: share of the draws that are new parts.
+    """
+
+    def __init__(
+        self,
+        count: int,
+        seed: int,
+        rank: int = 0,
+        world_size: int = 1,
+        new_count: int = 0,
+        draws: int = 0,
+        new_share: float = 0.0,
+    ) -> None:
+        self.count, self.seed, self.rank, self.world_size = count, seed, rank, world_size
+        self.new_count, self.draws, self.new_share = new_count, draws, new_share
+        self.epoch = 0
+
+    def __len__(self) -> int:
+        total = self.draws if self.new_count else self.count
+        return -(-total // self.world_size)
+
+    def __iter__(self) -> Iterator[tuple[int, int]]:
+        epoch, self.epoch = self.epoch, self.epoch + 1
+        generator = torch.Generator().manual_seed(self.seed * 1_000_003 + epoch)
+        if self.new_count:
+            order = replay_draws(self.count, self.new_count, self.draws, self.new_share, generator)
+        else:
+            order = torch.randperm(self.count, generator=generator)
+        padded = order.repeat(2)[: len(self) * self.world_size]  # every rank the same number of batches
+        for index in padded[self.rank :: self.world_size].tolist():
+            yield epoch, index
+
+    def start_at(self, epoch: int) -> None:
+        """Begin the next pass with ``epoch``, as after a resume."""
+        self.epoch = epoch
+
+    def set_epoch(self, epoch: int) -> None:
+        """Ultralytics' call under DDP; each pass counts its own epoch already, also when loaders run ahead."""
+
+
+def _draw_partners_from_whole_set(transforms: Compose) -> None:
+    """Make every mosaic in a (nested) transform draw its partners from the whole set, not from the recent pictures."""
+    for transform in transforms.transforms:
+        nested = transform if isinstance(transform, Compose) else getattr(transform, "pre_transform", None)
+        if isinstance(nested, Compose):
+            _draw_partners_from_whole_set(nested)
+        if isinstance(transform, Mosaic):
+            transform.buffer_enabled = False

@@ -1,0 +1,83 @@
+"""Stage `cache_logits`: the teacher answers every view that the distillation will show, once."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tqdm import tqdm
+
+from kd_steps.adapters.files import write_json
+from kd_steps.params import load_params
+from kd_steps.stage_entry import run_stage
+
+if TYPE_CHECKING:
+    from kd_steps.adapters.teacher_cache import ViewOfImage
+    from kd_steps.adapters.yolo.teacher import FrozenTeacher
+    from kd_steps.adapters.yolo.views import ViewDataset
+    from kd_steps.core.teacher_records import TeacherRecord
+
+FOLDER = Path("data/cache")
+TEACHER = Path("models/teacher")
+
+
+def main() -> None:
+    """Fill the cache, or what a kill left missing in it."""
+    from kd_steps.adapters import teacher_cache
+    from kd_steps.adapters.prepared import load_prepared
+    from kd_steps.adapters.yolo.answering import cache_header, distillation_plan, frozen, trained, view_source
+
+    params, prepared, started = load_params(), load_prepared(), time.monotonic()
+    plan = distillation_plan(params)
+    sidecar, model = trained(params, TEACHER)
+    header = cache_header(params, plan, sidecar, model, prepared.digest)
+    images = prepared.split("train")
+    keys = teacher_cache.cache_keys([image.digest for image in images], plan.all_views())
+    print(f"{FOLDER}: {teacher_cache.open_for_writing(FOLDER, header)}")  # noqa: T201
+    teacher = frozen(params, model)
+    views = view_source(params, images, plan, header.augmentation_digest)
+    with tqdm(total=len(keys), unit="view", desc="cache_logits") as progress:
+
+        def told(count: int, made: bool) -> None:
+            if not made:
+                progress.update(count)  # fresh ones are counted as the teacher answers them
+
+        teacher_cache.write_shards(
+            FOLDER,
+            header,
+            keys,
+            params.cache_logits.shard_views,
+            lambda part: answers(part, teacher, views, params.cache_logits.batch, progress),
+            told,
+        )
+    cache = teacher_cache.TeacherCache(FOLDER, header)
+    write_json(
+        Path("metrics/cache.json"),
+        {
+            "views": len(cache),
+            "teacher_forwards": teacher.forwards,
+            "bytes": cache.bytes,
+            "bytes_per_view": round(cache.bytes / len(cache)),
+            "seconds": round(time.monotonic() - started, 1),
+        },
+    )
+
+
+def answers(
+    keys: Sequence[ViewOfImage], teacher: FrozenTeacher, views: ViewDataset, batch: int, progress: tqdm[None]
+) -> Iterator[TeacherRecord]:
+    """The teacher's answers to some views, in their order."""
+    import torch
+
+    places = {image.digest: index for index, image in enumerate(views.images)}
+    for start in range(0, len(keys), batch):
+        samples = [views.view(places[key.image], key.view) for key in keys[start : start + batch]]
+        pixels = torch.stack([sample["img"] for sample in samples])
+        yield from teacher.records(pixels, [sample["pixel_hash"] for sample in samples])
+        progress.update(len(samples))
+
+
+if __name__ == "__main__":
+    run_stage(main)

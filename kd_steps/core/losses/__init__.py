@@ -1,0 +1,1 @@
+"""Distillation losses: tensors in, one scalar out; zero where student equals teacher, finite without objects."""

@@ -1,0 +1,73 @@
+"""The three-phase schedule: how much the teacher's answers and the labels weigh in each epoch."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class SchedulePhase:
+    """One phase: its share of the epochs, the weights of soft and hard loss, and the class temperature."""
+
+    name: str
+    fraction: float
+    soft_weight: float
+    hard_weight: float
+    temperature: float
+
+
+@dataclass(frozen=True)
+class EpochWeights:
+    """What one epoch uses.
+
+    Attributes:
+        phase: name of the phase.
+        soft: factor of the teacher's terms.
+        hard: factor of the label loss.
+        temperature: of the class term.
+    """
+
+    phase: str
+    soft: float
+    hard: float
+    temperature: float
+
+
+def weights_at(epoch: int, epochs: int, phases: Sequence[SchedulePhase], gamma_epochs: float) -> EpochWeights:
+    """Weights of an epoch.
+
+    Both weights are doubled, so that 0.5 / 0.5 is the plain sum of the two losses and the learning rate of a training
+    without a teacher stays right. While γ ramps the soft part up, the weight that it does not take yet stays with the
+    labels; else the first epochs would learn from a fraction of a loss.
+
+    Args:
+        epoch: from 0.
+        epochs: epochs of the training.
+        phases: in order; their fractions add up to 1.
+        gamma_epochs: γ = min(1, (epoch + 1) / gamma_epochs) multiplies the soft part; 0 switches the ramp off.
+
+    Raises:
+        ValueError: the fractions do not add up to 1, or the epoch is outside the training.
+    """
+    total = sum(phase.fraction for phase in phases)
+    if abs(total - 1) > 1e-6:
+        raise ValueError(f"the phases' fractions must add up to 1, they add up to {total:g}")
+    if not 0 <= epoch < epochs:
+        raise ValueError(f"epoch {epoch} is outside 0..{epochs - 1}")
+    phase = _phase_at(epoch, epochs, phases)
+    gamma = min(1.0, (epoch + 1) / gamma_epochs) if gamma_epochs > 0 else 1.0
+    soft = 2 * phase.soft_weight * gamma
+    return EpochWeights(
+        phase.name, soft, 2 * phase.hard_weight + 2 * phase.soft_weight * (1 - gamma), phase.temperature
+    )
+
+
+def _phase_at(epoch: int, epochs: int, phases: Sequence[SchedulePhase]) -> SchedulePhase:
+    """The phase whose share of the training holds the epoch's middle."""
+    middle, end = (epoch + 0.5) / epochs, 0.0
+    for phase in phases:
+        end += phase.fraction
+        if middle < end:
+            return phase
+    return phases[-1]

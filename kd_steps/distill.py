@@ -1,0 +1,83 @@
+"""Stage `distill`: the teacher's cached answers and the labels → a student."""
+
+from __future__ import annotations
+
+import shutil
+from functools import partial
+from pathlib import Path
+
+from kd_steps.adapters.files import resumable_folder, write_json
+from kd_steps.core.schedule import SchedulePhase, weights_at
+from kd_steps.params import Phases, load_params
+from kd_steps.stage_entry import run_stage
+
+FOLDER = Path("models/student")
+TEACHER = Path("models/teacher")
+CACHE = Path("data/cache")
+CURVES = Path("plots/distill.csv")
+
+
+def main() -> None:
+    """Distil the student, or go on where a kill stopped it."""
+    from kd_steps.adapters.prepared import load_prepared
+    from kd_steps.adapters.sidecar import WEIGHTS, write_sidecar
+    from kd_steps.adapters.teacher_cache import TeacherCache
+    from kd_steps.adapters.yolo.answering import cache_header, distillation_plan, trained
+    from kd_steps.adapters.yolo.models import parameter_count, require_same_geometry
+    from kd_steps.adapters.yolo.recipe import finish, initial_model, model_name, training_run
+    from kd_steps.adapters.yolo.training import Distillation, train
+    from kd_steps.core.distillation import TermWeights
+
+    params, prepared = load_params(), load_prepared()
+    section, plan = params.distill, distillation_plan(params)
+    sidecar, teacher = trained(params, TEACHER)
+    header = cache_header(params, plan, sidecar, teacher, prepared.digest)
+    cache = TeacherCache(CACHE, header)
+    if resumable_folder(FOLDER, {"section": section.model_dump(mode="json"), "cache": header.to_dict()}):
+        print("a distillation of this student was stopped here; it goes on from its last epoch")  # noqa: T201
+    model = initial_model(section, None, sidecar.classes, params.seed)
+    require_same_geometry(teacher, model)
+    phases = schedule_phases(section.phases)
+    run = training_run(
+        params,
+        section,
+        model,
+        sidecar.classes,
+        prepared.split("train"),
+        prepared.split("val"),
+        plan,
+        header.augmentation_digest,
+        FOLDER,
+        Distillation(
+            terms=TermWeights(section.class_weight, section.box_weight, section.box_temperature),
+            weights_at=partial(weights_at, epochs=section.epochs, phases=phases, gamma_epochs=section.gamma_epochs),
+            cached=cache,
+        ),
+    )
+    measured = finish(run, train(run), FOLDER / WEIGHTS)
+    write_sidecar(
+        FOLDER,
+        kind="student",
+        model=model_name(section),
+        classes=sidecar.classes,
+        new_classes=(),
+        parameters=parameter_count(model),
+        contract=sidecar.contract,
+        dataset_digest=prepared.digest,
+        training=measured,
+        lineage={"teacher_sha256": sidecar.sha256, "cache": header.to_dict()},
+    )
+    (FOLDER / "fingerprint.json").unlink()
+    CURVES.parent.mkdir(exist_ok=True)
+    shutil.copyfile(FOLDER / "results.csv", CURVES)
+    write_json(Path("metrics/distill.json"), measured)
+
+
+def schedule_phases(phases: Phases) -> list[SchedulePhase]:
+    """The phases of ``params.yaml``, in order."""
+    names = type(phases).model_fields
+    return [SchedulePhase(name=name, **getattr(phases, name).model_dump()) for name in names]
+
+
+if __name__ == "__main__":
+    run_stage(main)

@@ -1,0 +1,77 @@
+"""Stage `train_teacher`: the prepared set → a teacher's weights."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from kd_steps.adapters.files import resumable_folder, write_json
+from kd_steps.params import Params, load_params
+from kd_steps.stage_entry import run_stage
+
+FOLDER = Path("models/teacher")
+
+
+def main() -> None:
+    """Train the teacher, or go on where a kill stopped it."""
+    from kd_steps.adapters.contract_source import current_contract
+    from kd_steps.adapters.prepared import load_prepared
+    from kd_steps.adapters.sidecar import WEIGHTS, write_sidecar
+    from kd_steps.adapters.yolo.models import parameter_count
+    from kd_steps.adapters.yolo.recipe import finish, initial_model, model_name, teacher_plan, training_run
+    from kd_steps.adapters.yolo.training import train
+
+    params = load_params()
+    section, prepared = params.train_teacher, load_prepared()
+    contract = current_contract(params.preprocessing, params.augmentation)
+    if resumable_folder(FOLDER, fingerprint(params, prepared.digest, contract.digest)):
+        print("a training of this teacher was stopped here; it goes on from its last epoch")  # noqa: T201
+    model = initial_model(section, weight_file(section.weights), prepared.classes, params.seed)
+    run = training_run(
+        params,
+        section,
+        model,
+        prepared.classes,
+        prepared.split("train"),
+        prepared.split("val"),
+        teacher_plan(section),
+        contract.augmentation_digest,
+        FOLDER,
+    )
+    measured = finish(run, train(run), FOLDER / WEIGHTS)
+    write_sidecar(
+        FOLDER,
+        kind="teacher",
+        model=model_name(section, section.weights),
+        classes=prepared.classes,
+        new_classes=(),
+        parameters=parameter_count(model),
+        contract=contract,
+        dataset_digest=prepared.digest,
+        training=measured,
+        lineage={"weights": section.weights, "weights_sha256": section.weights_sha256},
+    )
+    (FOLDER / "fingerprint.json").unlink()
+    write_json(Path("metrics/teacher.json"), measured)
+
+
+def fingerprint(params: Params, dataset_digest: str, contract_digest: str) -> dict[str, object]:
+    """All that the training depends on; a half-finished one of something else is not gone on with."""
+    return {
+        "dataset": dataset_digest,
+        "contract": contract_digest,
+        "seed": params.seed,
+        "section": params.train_teacher.model_dump(mode="json"),
+    }
+
+
+def weight_file(weights: str | None) -> Path | None:
+    """The teacher's weight file as a path; a registry URI is fetched first."""
+    if weights is None or not weights.startswith("models:/"):
+        return None if weights is None else Path(weights)
+    from kd_steps.adapters.tracking import download_weights
+
+    return download_weights(weights, Path(".retort/weights"))
+
+
+if __name__ == "__main__":
+    run_stage(main)
