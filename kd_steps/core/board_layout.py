@@ -46,7 +46,7 @@ def lay_out_board(
     """
     if size_px < 64:
         raise ValueError(f"a drawn board needs pictures of at least 64 px, got {size_px} px")
-    blocks = [_block(rng, _choose(rng, carriers(name), size_px), size_px, name) for name in fault_classes]
+    blocks = [_faulty_block(rng, name, size_px) for name in fault_classes]
     # Large parts first: they would find no room later.
     blocks.sort(key=lambda block: -max(_extent(block[0].kind.courtyard_mm)))
     target = max(1, round(PARTS_PER_PX2 * size_px**2))
@@ -67,6 +67,15 @@ def lay_out_board(
             break
         place(_block(rng, _choose(rng, PART_KINDS, size_px), size_px, None), FILLER_TRIES)
     return Board(size_px, tuple(parts), design_seed, exposure_seed)
+
+
+def _faulty_block(rng: np.random.Generator, fault_class: str, size_px: int) -> list[PlacedPart]:
+    """A block with one faulty part that at least fits the empty picture, fault box included."""
+    room = size_px - 2 * EDGE_MARGIN_PX
+    while True:
+        block = _block(rng, _choose(rng, carriers(fault_class), size_px), size_px, fault_class)
+        if max(_extent(_reach_px(_alone(block)[0]))) <= room:
+            return block
 
 
 def _choose(rng: np.random.Generator, kinds: Sequence[PartKind], size_px: int) -> PartKind:

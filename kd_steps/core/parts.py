@@ -20,10 +20,7 @@ INSUFFICIENT = "insufficient_solder"
 WRONG_POLARITY = "wrong_polarity"
 TOMBSTONE = "tombstone"
 
-BASE_FAULT_CLASSES = (MISSING, SHIFTED, BRIDGE, INSUFFICIENT, WRONG_POLARITY)
-"""Faults that any faulty board may show."""
-NEW_FAULT_CLASSES = (TOMBSTONE,)
-"""Faults that only new-part and test boards show."""
+FAULT_CLASSES = (MISSING, SHIFTED, BRIDGE, INSUFFICIENT, WRONG_POLARITY, TOMBSTONE)
 
 Look = Literal["resistor", "capacitor", "diode", "tantalum", "electrolytic", "ic"]
 
@@ -135,7 +132,7 @@ PART_KINDS: tuple[PartKind, ...] = (
     _chip("capacitor", (1.6, 0.85), (0.95, 1.0), 1.5),
     _chip("resistor", (2.0, 1.25), (1.05, 1.4), 1.0),
     _chip("capacitor", (2.0, 1.25), (1.05, 1.4), 1.0),
-    _polarised("diode", (1.5, 1.0), (0.7, 0.7), 0.4),
+    _polarised("diode", (1.5, 1.0), (0.7, 0.7), 0.36),
     _polarised("diode", (2.0, 1.25), (0.8, 0.9), 0.45),
     _polarised("tantalum", (2.3, 1.45), (0.85, 1.2), 0.4),
     _polarised("electrolytic", (2.5, 2.5), (1.1, 0.8), 0.3),
@@ -154,7 +151,7 @@ def carriers(fault_class: str) -> tuple[PartKind, ...]:
     """
     kinds = tuple(kind for kind in PART_KINDS if fault_class in kind.faults)
     if not kinds:
-        known = ", ".join((*BASE_FAULT_CLASSES, *NEW_FAULT_CLASSES))
+        known = ", ".join(FAULT_CLASSES)
         raise ValueError(f"no part of a drawn board carries the fault {fault_class!r}; known faults: {known}")
     return kinds
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import cv2
 import numpy as np
@@ -13,13 +14,17 @@ from numpy.typing import NDArray
 from kd_steps.adapters.sources.board_drawing import render_board
 from kd_steps.core.board_layout import lay_out_board
 from kd_steps.core.boards import Board
-from kd_steps.core.parts import BASE_FAULT_CLASSES, NEW_FAULT_CLASSES
+from kd_steps.core.parts import FAULT_CLASSES
 from kd_steps.core.records import SourceImage, SourceSet, SourceSplit
 
 PICTURES_PER_BOARD = 4
 FAULTS_LOW, FAULTS_HIGH = 2, 5
 """Faults on a picture of 256 px; they grow with its side."""
+NEW_CLASS_SHARE = 0.5
+"""Share of the test pictures that show a new class."""
 JPEG_QUALITY = 95
+
+Series = Literal["train", "new", "test", "good"]
 
 
 @dataclass(frozen=True)
@@ -51,46 +56,63 @@ def load_synthetic(
     test_boards: int,
     defect_free_boards: int,
     new_part_boards: int,
+    new_classes: Sequence[str],
     image_size_px: int,
     seed: int,
 ) -> SourceSet:
     """Draw SMT boards; boxes are there at once, pixels only when a picture is read.
 
-    Up to four pictures are fields of one board and share its ``group``; no board is in two splits. New fault classes
+    Up to four pictures are fields of one board and share its ``group``; no board is in two splits. The new classes
     show on the new-part pictures, which the source declares as training pictures, and in the test split; no other
-    training picture and no defect-free picture has one.
+    training picture has one. Every other class of ``FAULT_CLASSES`` is a base class and shows on all faulty pictures.
 
     Args:
         train_boards: pictures with base faults for training and validation.
         test_boards: pictures with base and new faults, only for evaluation.
         defect_free_boards: pictures without any fault.
-        new_part_boards: further training pictures, each with at least one object of a new class.
+        new_part_boards: further training pictures, each with an object of a new class, the classes in turn; none are
+            drawn without new classes. About twice the shots wanted, for some of them go to validation.
+        new_classes: the fault classes to be held out of the base set, such as ``tombstone``.
         image_size_px: side of the square pictures, at least 64 px; larger ones show more parts at the same scale.
         seed: same seed, same bytes.
 
     Raises:
-        ValueError: ``image_size_px`` is below 64.
+        ValueError: ``image_size_px`` is below 64, a new class is unknown, or no class is left as a base class.
     """
     if image_size_px < 64:
         raise ValueError(f"prepare.source.synthetic.image_size_px: must be at least 64 px, got {image_size_px}")
+    if unknown := [name for name in new_classes if name not in FAULT_CLASSES]:
+        raise ValueError(f"prepare.new_parts.classes: {unknown} unknown; drawn boards have {list(FAULT_CLASSES)}")
+    if set(new_classes) == set(FAULT_CLASSES):
+        raise ValueError(
+            "prepare.new_parts.classes: holds out every class of the drawn boards; leave one as base class"
+        )
+    series: tuple[tuple[Series, SourceSplit, int], ...] = (
+        ("train", "train", train_boards),
+        ("new", "train", new_part_boards if new_classes else 0),
+        ("test", "test", test_boards),
+        ("good", "defect_free", defect_free_boards),
+    )
     images = [
-        *_pictures("train", "train", train_boards, image_size_px, seed),
-        *_pictures("new", "train", new_part_boards, image_size_px, seed),
-        *_pictures("test", "test", test_boards, image_size_px, seed),
-        *_pictures("good", "defect_free", defect_free_boards, image_size_px, seed),
+        picture
+        for name, split, count in series
+        for picture in _pictures(name, split, count, tuple(dict.fromkeys(new_classes)), image_size_px, seed)
     ]
-    return SourceSet(tuple(images), (*BASE_FAULT_CLASSES, *NEW_FAULT_CLASSES))
+    return SourceSet(tuple(images), FAULT_CLASSES)
 
 
-def _pictures(series: str, split: SourceSplit, count: int, size_px: int, seed: int) -> Iterator[SourceImage]:
-    """The pictures of one series; each follows from its seed and name alone."""
+def _pictures(
+    series: Series, split: SourceSplit, count: int, new_classes: tuple[str, ...], size_px: int, seed: int
+) -> Iterator[SourceImage]:
+    """The pictures of one series; each follows from its seed, its name and the new classes alone."""
     # Small sets get more boards than pictures a board, so that a split by board has something to cut.
     pictures_per_board = min(PICTURES_PER_BOARD, max(1, count // 8))
     for index in range(count):
         image_id = f"{series}-{index:05d}"
         group = f"{series}-board-{index // pictures_per_board:05d}"
         rng = np.random.default_rng(_number(seed, "layout", image_id))
-        faults = _draw_fault_classes(rng, series, size_px)
+        wanted = _wanted_new_classes(rng, series, index, new_classes)
+        faults = [] if series == "good" else _draw_fault_classes(rng, new_classes, wanted, size_px)
         board = lay_out_board(rng, size_px, faults, _number(seed, "design", group), _number(seed, "light", image_id))
         yield SourceImage(
             image_id=image_id,
@@ -105,18 +127,27 @@ def _pictures(series: str, split: SourceSplit, count: int, size_px: int, seed: i
         )
 
 
-def _draw_fault_classes(rng: np.random.Generator, series: str, size_px: int) -> list[str]:
+def _wanted_new_classes(
+    rng: np.random.Generator, series: Series, index: int, new_classes: tuple[str, ...]
+) -> tuple[str, ...]:
+    """The new classes that a picture is to show."""
+    if series == "new":
+        return (new_classes[index % len(new_classes)],)
+    if series == "test":
+        return tuple(name for name in new_classes if rng.random() < NEW_CLASS_SHARE)
+    return ()
+
+
+def _draw_fault_classes(
+    rng: np.random.Generator, new_classes: tuple[str, ...], wanted: tuple[str, ...], size_px: int
+) -> list[str]:
     """The faults of one picture, base classes in equal shares; new ones first, because they must find room."""
-    if series == "good":
-        return []
     scale = size_px / 256
     count = max(1, round(float(rng.uniform(FAULTS_LOW - 0.5, FAULTS_HIGH + 0.5)) * scale))
-    rounds = -(-count // len(BASE_FAULT_CLASSES))
-    base = [str(name) for _ in range(rounds) for name in rng.permutation(BASE_FAULT_CLASSES)][:count]
-    new: list[str] = []
-    for name in NEW_FAULT_CLASSES:
-        if series == "new" or (series == "test" and rng.random() < 0.5):
-            new += [name] * max(1, round(float(rng.uniform(0.5, 2.5)) * scale))
+    base_classes = [name for name in FAULT_CLASSES if name not in new_classes]
+    rounds = -(-count // len(base_classes))
+    base = [str(name) for _ in range(rounds) for name in rng.permutation(base_classes)]
+    new = [name for name in wanted for _ in range(max(1, round(float(rng.uniform(0.5, 2.5)) * scale)))]
     return [*new, *base][: max(count, len(new))]
 
 
