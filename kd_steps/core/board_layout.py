@@ -37,7 +37,7 @@ def lay_out_board(
     Args:
         rng: the only source of chance.
         size_px: side of the picture, at least 64 px.
-        fault_classes: the faults to show, one entry a fault.
+        fault_classes: the faults to show, one entry a fault; the first always finds room.
         design_seed: see :class:`Board`.
         exposure_seed: see :class:`Board`.
 
@@ -47,8 +47,8 @@ def lay_out_board(
     if size_px < 64:
         raise ValueError(f"a drawn board needs pictures of at least 64 px, got {size_px} px")
     blocks = [_faulty_block(rng, name, size_px) for name in fault_classes]
-    # Large parts first: they would find no room later.
-    blocks.sort(key=lambda block: -max(_extent(block[0].kind.courtyard_mm)))
+    # The first is sure of its place; of the others large ones come first, for they would find no room later.
+    blocks[1:] = sorted(blocks[1:], key=lambda block: -max(_extent(block[0].kind.courtyard_mm)))
     target = max(1, round(PARTS_PER_PX2 * size_px**2))
     parts: list[PlacedPart] = []
     taken: list[Rect] = []

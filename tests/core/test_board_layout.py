@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 
 from kd_steps.core.board_layout import draw_fault, lay_out_board
 from kd_steps.core.boards import Board
-from kd_steps.core.parts import FAULT_CLASSES, SHIFTED, carriers
+from kd_steps.core.parts import FAULT_CLASSES, SHIFTED, TOMBSTONE, carriers
 
 
 def laid_out(seed: int, size_px: int, faults: list[str]) -> Board:
@@ -37,6 +37,12 @@ def test_parts_lie_apart_and_boxes_inside(seed: int, size_px: int, faults: list[
 def test_a_single_fault_always_finds_room(fault_class: str, size_px: int) -> None:
     for seed in range(20):
         assert laid_out(seed, size_px, [fault_class]).class_names == (fault_class,)
+
+
+@pytest.mark.parametrize("size_px", [64, 90, 130, 256])
+def test_the_first_fault_asked_for_is_always_there(size_px: int) -> None:
+    for seed in range(30):
+        assert TOMBSTONE in laid_out(seed, size_px, [TOMBSTONE, *FAULT_CLASSES[:5]]).class_names
 
 
 def test_five_faults_nearly_always_find_room_at_256_px() -> None:

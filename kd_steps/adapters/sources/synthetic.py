@@ -70,8 +70,7 @@ def load_synthetic(
         train_boards: pictures with base faults for training and validation.
         test_boards: pictures with base and new faults, only for evaluation.
         defect_free_boards: pictures without any fault.
-        new_part_boards: further training pictures, each with an object of a new class, the classes in turn; none are
-            drawn without new classes. About twice the shots wanted, for some of them go to validation.
+        new_part_boards: further training pictures for each new class; every one shows at least one object of it.
         new_classes: the fault classes to be held out of the base set, such as ``tombstone``.
         image_size_px: side of the square pictures, at least 64 px; larger ones show more parts at the same scale.
         seed: same seed, same bytes.
@@ -89,7 +88,7 @@ def load_synthetic(
         )
     series: tuple[tuple[Series, SourceSplit, int], ...] = (
         ("train", "train", train_boards),
-        ("new", "train", new_part_boards if new_classes else 0),
+        ("new", "train", new_part_boards * len(set(new_classes))),
         ("test", "test", test_boards),
         ("good", "defect_free", defect_free_boards),
     )

@@ -184,6 +184,7 @@ def test_any_class_can_be_the_new_one() -> None:
         seed=0,
     )
     new = [i for i in source.images if i.image_id.startswith("new")]
+    assert len(new) == 12
     base = {c for i in source.images if i.image_id.startswith("train") for c in i.class_names}
     assert base == set(FAULT_CLASSES) - {"solder_bridge", "wrong_polarity"}
     assert all("solder_bridge" in i.class_names for i in new[::2])
