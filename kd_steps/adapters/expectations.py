@@ -6,11 +6,11 @@ Nothing else in Retort imports Great Expectations, apart from the two expectatio
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import great_expectations as gx
 import pandas as pd
@@ -21,11 +21,15 @@ from great_expectations.exceptions.exceptions import GreatExpectationsError
 from great_expectations.expectations.registry import list_registered_expectation_implementations
 
 from kd_steps.adapters import expectations_drift, expectations_representation
+from kd_steps.core.validation_verdict import Check
 
 CONFIG_FILE = Path("infra/great_expectations.yml")
 CONTEXT_FOLDER = Path(".retort/great_expectations")
 SUITES_FOLDER = Path("expectations")
 DATA_DOCS_FOLDER = Path("report/data_docs")
+SUITES = ("images", "boxes", "parity", "new_parts")
+# A script or style sheet of another server.
+REMOTE = re.compile(r"<script[^>]*\ssrc=.?(?:https?:)?//[^>]*>\s*</script>|<link[^>]*\shref=.?(?:https?:)?//[^>]*>")
 
 # Great Expectations drops an expectation whose type it does not know, without a word: both are registered by import.
 OWN_TYPES = (
@@ -33,36 +37,9 @@ OWN_TYPES = (
     expectations_representation.ExpectClassesToBeRepresented,
 )
 
-Severity = Literal["critical", "warning"]
-
 
 class SuiteError(ValueError):
     """A suite file cannot be used; the message names the file and the mend."""
-
-
-@dataclass(frozen=True)
-class Check:
-    """The outcome of one expectation.
-
-    Attributes:
-        expectation: its type.
-        column: the column or columns it looks at.
-        severity: ``critical`` stops the pipeline, ``warning`` is said.
-        passed: whether the table meets it.
-        description: what is expected, in plain words.
-        mend: what to do where it is not met.
-        observed: what was seen instead, for an expectation about a whole column.
-        failing_rows: positions of the rows that do not meet it, for an expectation about each row.
-    """
-
-    expectation: str
-    column: str
-    severity: Severity
-    passed: bool
-    description: str
-    mend: str
-    observed: str
-    failing_rows: tuple[int, ...]
 
 
 def open_context(root: Path) -> FileDataContext:
@@ -78,6 +55,11 @@ def open_context(root: Path) -> FileDataContext:
     folder.mkdir(parents=True)
     shutil.copyfile(config, folder / "great_expectations.yml")
     return gx.get_context(mode="file", context_root_dir=folder)
+
+
+def load_suites(context: FileDataContext, root: Path) -> dict[str, ExpectationSuite]:
+    """Read all suites of Retort, by name; errors as :func:`load_suite` says."""
+    return {name: load_suite(context, root, name) for name in SUITES}
 
 
 def load_suite(context: FileDataContext, root: Path, name: str) -> ExpectationSuite:
@@ -114,16 +96,14 @@ def run_suite(
     suite: ExpectationSuite,
     table: pd.DataFrame,
     parameters: Mapping[str, Any],
-    naming_columns: list[str],
 ) -> list[Check]:
     """Hold a table against a suite; the result is stored for the Data Docs.
 
     Args:
         context: from :func:`open_context`.
         suite: from :func:`load_suite`.
-        table: one row a picture, object or probe.
+        table: one row a picture, object or probe; the column ``file`` names the row's file in the Data Docs.
         parameters: values for the ``$PARAMETER`` entries of the suite.
-        naming_columns: columns that name a row in the Data Docs, such as ``path``.
 
     Raises:
         SuiteError: an expectation could not be computed, as when it names a column that does not exist.
@@ -135,15 +115,22 @@ def run_suite(
     result = definition.run(
         batch_parameters={"dataframe": table.reset_index(drop=True).assign(row=range(len(table)))},
         expectation_parameters=dict(parameters),
-        result_format={"result_format": "COMPLETE", "unexpected_index_column_names": ["row", *naming_columns]},
+        result_format={"result_format": "COMPLETE", "unexpected_index_column_names": ["row", "file"]},
     )
     return [_check(suite.name, outcome) for outcome in result.results]
 
 
 def build_data_docs(context: FileDataContext, root: Path) -> None:
-    """Write the Data Docs of all suites that ran to ``report/data_docs``."""
-    shutil.rmtree(root / DATA_DOCS_FOLDER, ignore_errors=True)
+    """Write the Data Docs of all suites that ran to ``report/data_docs``.
+
+    Great Expectations links scripts and styles of other servers; they are taken out, so that the pages open the same
+    without a network and tell nobody that they were opened.
+    """
+    folder = root / DATA_DOCS_FOLDER
+    shutil.rmtree(folder, ignore_errors=True)
     context.build_data_docs()
+    for page in folder.rglob("*.html"):
+        page.write_text(REMOTE.sub("", page.read_text(encoding="utf-8")), encoding="utf-8")
 
 
 def _entries(path: Path, name: str) -> list[dict[str, Any]]:

@@ -27,7 +27,8 @@ class MeanAndDeviationByGroup(TableMetricProvider):
         metrics: dict[str, Any],
         runtime_configuration: dict[str, Any],
     ) -> dict[str, tuple[float, float]]:
-        rows, _, _ = execution_engine.get_compute_domain(metric_domain_kwargs, domain_type=MetricDomainTypes.TABLE)
+        rows_only = {key: value for key, value in metric_domain_kwargs.items() if key != "column"}
+        rows, _, _ = execution_engine.get_compute_domain(rows_only, domain_type=MetricDomainTypes.TABLE)
         groups = rows.groupby(metric_value_kwargs["group_column"])[metric_domain_kwargs["column"]]
         return {str(name): (float(g.mean()), float(g.std(ddof=0))) for name, g in groups if g.notna().any()}
 

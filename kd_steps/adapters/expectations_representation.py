@@ -28,7 +28,8 @@ class UnitsByClass(TableMetricProvider):
         metrics: dict[str, Any],
         runtime_configuration: dict[str, Any],
     ) -> dict[str, int]:
-        rows, _, _ = execution_engine.get_compute_domain(metric_domain_kwargs, domain_type=MetricDomainTypes.TABLE)
+        rows_only = {key: value for key, value in metric_domain_kwargs.items() if key != "column"}
+        rows, _, _ = execution_engine.get_compute_domain(rows_only, domain_type=MetricDomainTypes.TABLE)
         counts = rows.groupby(metric_domain_kwargs["column"])[metric_value_kwargs["unit_column"]].nunique()
         return {str(name): int(n) for name, n in counts.items()}
 

@@ -1,0 +1,86 @@
+"""New-part sets on disk: every folder below ``data/new_parts`` with a ``data.yaml``, in the YOLO layout."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+PICTURE_SUFFIXES = frozenset({".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"})
+
+
+@dataclass(frozen=True)
+class PartPicture:
+    """A picture of a set; ``label`` is where its label file belongs, whether or not it is there."""
+
+    path: Path
+    label: Path
+
+
+@dataclass(frozen=True)
+class PartSet:
+    """A set of labelled pictures of new parts.
+
+    Attributes:
+        folder: holds ``data.yaml``, ``images/`` and ``labels/``.
+        names: class names, in the order of the numbers in the label files.
+        pictures: everything below ``images/``, by path.
+        stray_labels: label files without a picture.
+        fault: why ``data.yaml`` or the folder cannot be used, with the mend; None if it can.
+    """
+
+    folder: Path
+    names: tuple[str, ...]
+    pictures: tuple[PartPicture, ...]
+    stray_labels: tuple[Path, ...]
+    fault: str | None
+
+
+def read_part_sets(root: Path) -> list[PartSet]:
+    """Every set below ``root``, by path. Pictures that belong to none are told as a faulty set of their folder."""
+    folders = sorted(path.parent for path in root.rglob("data.yaml"))
+    homeless = sorted(
+        {path.parent for path in _pictures(root) if not any(path.is_relative_to(f / "images") for f in folders)}
+    )
+    return [*(_read(folder) for folder in folders), *(_homeless(folder) for folder in homeless)]
+
+
+def _read(folder: Path) -> PartSet:
+    pictures = tuple(
+        PartPicture(path, (folder / "labels" / path.relative_to(folder / "images")).with_suffix(".txt"))
+        for path in _pictures(folder / "images")
+    )
+    stray = set((folder / "labels").rglob("*.txt")) - {picture.label for picture in pictures}
+    names, fault = _names(folder / "data.yaml")
+    return PartSet(folder, names, pictures, tuple(sorted(stray)), fault)
+
+
+def _pictures(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.rglob("*") if path.suffix.lower() in PICTURE_SUFFIXES)
+
+
+def _names(path: Path) -> tuple[tuple[str, ...], str | None]:
+    """The class names of a ``data.yaml``, or what is wrong with it."""
+    would_do = "one that would do: {train: images, val: images, names: {0: tombstone}}"
+    try:
+        values: Any = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        return (), f"cannot be read ({' '.join(str(error).split())}); {would_do}"
+    names = values.get("names") if isinstance(values, dict) else None
+    if isinstance(names, dict) and sorted(names) == list(range(len(names))):
+        names = [names[number] for number in range(len(names))]
+    if not isinstance(names, list) or not names or not all(isinstance(name, str) and name for name in names):
+        return (), f"`names` is not a list of names, nor names by number from 0; {would_do}"
+    if repeated := sorted({name for name in names if names.count(name) > 1}):
+        return (), f"`names` has {', '.join(repeated)} more than once; one class, one number"
+    return tuple(names), None
+
+
+def _homeless(folder: Path) -> PartSet:
+    fault = (
+        "pictures that belong to no set; a set is a folder with images/, labels/ and a data.yaml such as "
+        "{train: images, val: images, names: {0: tombstone}}"
+    )
+    return PartSet(folder, (), (), (), fault)

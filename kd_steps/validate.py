@@ -1,0 +1,156 @@
+"""Stage `validate`: the prepared set, the new parts and the preprocessing, held against the suites of expectations/."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from tqdm import tqdm
+
+from kd_steps.adapters.files import read_json, sha256_of, write_json
+from kd_steps.adapters.images import PictureError, decode_bgr, measure
+from kd_steps.adapters.parallel import map_in_order
+from kd_steps.adapters.part_sets import PartSet, read_part_sets
+from kd_steps.adapters.prepared import PREPARED, PreparedSet, load_prepared
+from kd_steps.core.data_tables import boxes_table, images_table, label_fault, label_path, measured_row
+from kd_steps.core.parity import choose_probes
+from kd_steps.core.part_tables import PartRecord, new_parts_table, picture_record
+from kd_steps.core.records import PictureFacts
+from kd_steps.core.validation_page import validation_page
+from kd_steps.core.validation_verdict import counts, stop_message, suite_verdict, verdict
+from kd_steps.edge.contract import PreprocessingContract, canonical_digest
+from kd_steps.params import Params, ScaledModel, Training, load_params
+from kd_steps.stage_entry import run_stage
+
+NEW_PARTS = Path("data/new_parts")
+VERDICT = Path("metrics/validation.json")
+PAGE = Path("report/data_docs/summary.html")
+BASE_TOKEN = Path("data/validated/base.json")
+NEW_PARTS_TOKEN = Path("data/validated/new_parts.json")
+
+
+class ValidationFailed(ValueError):  # noqa: N818 - not a wrong call, a verdict
+    """A critical expectation is not met; the message names the files and the mend."""
+
+
+def main() -> None:
+    """Validate everything, write the verdict, and stop the pipeline if a critical expectation is not met."""
+    from kd_steps.adapters.contract_source import current_contract
+    from kd_steps.adapters.expectations import build_data_docs, load_suites, open_context, run_suite
+
+    params, root = load_params(), Path.cwd()
+    for token in (BASE_TOKEN, NEW_PARTS_TOKEN):
+        token.unlink(missing_ok=True)  # whatever happens from here, no old verdict counts
+    prepared, notes = load_prepared(), read_json(PREPARED / "dataset.json")["warnings"]
+    contract = current_contract(params.preprocessing, params.augmentation)
+    context = open_context(root)
+    suites = load_suites(context, root)  # before the pictures are read: a broken suite is told at once
+
+    part_sets = read_part_sets(NEW_PARTS)
+    part_classes = sorted({name for part_set in part_sets for name in part_set.names} - set(prepared.classes))
+    images = images_table(prepared.images, read_pictures(prepared), params.prepare.splits.near_duplicate_bits)
+    tables = {
+        "images": images,
+        "boxes": boxes_table(prepared.boxes, prepared.images, [*prepared.classes, *prepared.new_classes]),
+        "parity": compare_preprocessing(images, prepared.root, params, contract),
+        "new_parts": new_parts_table(read_parts(part_sets), prepared.images),
+    }
+    parameters = {
+        "base_classes": list(prepared.classes),
+        "new_classes": list(prepared.new_classes),
+        "part_classes": part_classes,
+        "parity_tolerance": params.validate_.parity_tolerance,
+    }
+    checks = {name: run_suite(context, suites[name], table, parameters) for name, table in tables.items()}
+    build_data_docs(context, root)
+    found = {name: suite_verdict(checks[name], table) for name, table in tables.items()}
+    said = verdict(found, counts(tables, part_classes), notes)
+    write_json(VERDICT, said)
+    PAGE.write_text(validation_page(said), encoding="utf-8")
+    for warning in said["warnings"]:
+        tqdm.write(f"warning: {warning}")
+    if not said["passed"]:
+        raise ValidationFailed(stop_message(said, f"{VERDICT} and {PAGE}"))
+    digests = {"dataset_digest": prepared.digest, "contract_digest": contract.digest}
+    write_json(BASE_TOKEN, {"passed": True, **digests})
+    write_json(NEW_PARTS_TOKEN, {"passed": True, "classes": part_classes, "digest": parts_digest(part_sets)})
+
+
+def read_pictures(prepared: PreparedSet) -> pd.DataFrame:
+    """Read every picture and every label file of the prepared set, and hold the labels against the boxes table."""
+    boxes_of = dict(iter(prepared.boxes.groupby("image_id")))
+    nothing, n_classes = prepared.boxes.iloc[:0], len(prepared.classes) + len(prepared.new_classes)
+    paths = [prepared.root / path for path in prepared.images["path"]]
+    rows = []
+    listed: Any
+    for listed, (facts, fault) in zip(
+        prepared.images.itertuples(), map_in_order(measure_file, paths, "validate: read"), strict=True
+    ):
+        label = prepared.root / label_path(listed.split, listed.image_id)
+        size_px = int(listed.width_px), int(listed.height_px)
+        told = label_fault(read_text(label), boxes_of.get(listed.image_id, nothing), size_px, n_classes)
+        rows.append(measured_row(facts, fault, f"{label}: {told}" if told else None))
+    return pd.DataFrame(rows)
+
+
+def read_parts(part_sets: Sequence[PartSet]) -> list[PartRecord]:
+    """Read every picture and label file of the new-part sets."""
+    records = [PartRecord(str(s.folder), str(s.folder), set_fault=s.fault) for s in part_sets if s.fault]
+    records += [
+        PartRecord(str(stray), str(stray), label_fault=f"{stray}: there is no picture for this label file")
+        for part_set in part_sets
+        for stray in part_set.stray_labels
+    ]
+    usable = [(s, picture) for s in part_sets if not s.fault for picture in s.pictures]
+    measured = map_in_order(measure_file, [picture.path for _, picture in usable], "validate: read new parts")
+    for (part_set, picture), (facts, fault) in zip(usable, measured, strict=True):
+        names, text = part_set.names, read_text(picture.label)
+        records.append(picture_record(str(picture.path), str(picture.label), names, facts, fault, text))
+    return records
+
+
+def compare_preprocessing(
+    images: pd.DataFrame, root: Path, params: Params, contract: PreprocessingContract
+) -> pd.DataFrame:
+    """Push probe pictures through the preprocessing of teacher, student, training loader and edge runtime."""
+    from kd_steps.adapters.yolo.models import ModelScale
+    from kd_steps.adapters.yolo.parity import parity_table, probe_model
+
+    def detector(section: Training) -> Any:
+        model = section.model
+        scaled = ModelScale(**model.model_dump()) if isinstance(model, ScaledModel) else model
+        return probe_model(scaled, section.weights_sha256)
+
+    probes = choose_probes(images[images["picture_fault"].isna()], params.validate_.parity_probes)
+    paths = [root / path for path in probes["path"]]
+    return parity_table(detector(params.train_teacher), detector(params.distill), paths, contract)
+
+
+def measure_file(path: Path) -> tuple[PictureFacts | None, str | None]:
+    """The facts of one picture file, or why it cannot be read. Runs in a worker."""
+    try:
+        data = path.read_bytes()
+        return measure(data, decode_bgr(data, path.name), path.name), None
+    except FileNotFoundError:
+        return None, "there is no such file"
+    except (PictureError, OSError) as error:
+        return None, str(error)
+
+
+def read_text(path: Path) -> str | None:
+    """The text of a label file; None if there is none. Bytes that are no text become signs that don't parse."""
+    return path.read_text(encoding="utf-8", errors="replace") if path.exists() else None
+
+
+def parts_digest(part_sets: Sequence[PartSet]) -> str:
+    """sha256 over everything that new parts teach: names, pictures and labels."""
+    files = [file for s in part_sets for p in s.pictures for file in (p.path, p.label)]
+    return canonical_digest(
+        {"names": {str(s.folder): s.names for s in part_sets}, "files": {str(file): sha256_of(file) for file in files}}
+    )
+
+
+if __name__ == "__main__":
+    run_stage(main)
