@@ -1,0 +1,57 @@
+"""The command line, and what importing the edge brings along."""
+
+import json
+import pkgutil
+import subprocess
+import sys
+
+import cv2
+import numpy as np
+from engine_fixture import REPOSITORY, picture
+
+import kd_steps.edge
+from kd_steps.edge.__main__ import main
+from kd_steps.edge.detector import Detector
+
+
+def test_detect_prints_a_json_line_a_picture_and_names_the_unreadable_one(engines_dir, tmp_path, capsys):
+    image = picture(3, 70, 90)
+    paths = [tmp_path / "a.png", tmp_path / "broken.png", tmp_path / "b.png"]
+    cv2.imwrite(str(paths[0]), image)
+    paths[1].write_bytes(b"no picture")
+    cv2.imwrite(str(paths[2]), image)
+    engine = engines_dir / "ort-cpu-int8"
+    code = main(["detect", "--engine", str(engine), "--confidence", "0.1", *map(str, paths)])
+    printed = capsys.readouterr()
+    assert code == 1
+    assert "broken.png" in printed.err
+    lines = [json.loads(line) for line in printed.out.splitlines()]
+    assert [line["image"] for line in lines] == [str(paths[0]), str(paths[2])]
+    found = Detector.load(engine, confidence=0.1).detect(image)
+    assert np.allclose([d["box_xyxy_px"] for d in lines[0]["detections"]], found.boxes_xyxy_px)
+    assert [d["class_id"] for d in lines[0]["detections"]] == found.class_ids.tolist()
+    assert lines[0]["detections"][0]["class"] in ("bridge", "shifted", "tombstone")
+
+
+def test_check_prints_the_golden_error(engines_dir, capsys):
+    assert main(["check", "--engine", str(engines_dir / "onnx-fp32")]) == 0
+    assert json.loads(capsys.readouterr().out)["largest_error"] <= 1e-5
+
+
+def test_a_folder_that_is_no_engine_is_a_plain_error(tmp_path, capsys):
+    assert main(["detect", "--engine", str(tmp_path), "x.png"]) == 1
+    assert "manifest.json" in capsys.readouterr().err
+
+
+def test_importing_the_edge_brings_numpy_and_opencv_and_nothing_else():
+    names = [f"kd_steps.edge.{m.name}" for m in pkgutil.iter_modules(kd_steps.edge.__path__)]
+    assert len(names) >= 9
+    script = (
+        f"import sys, importlib; before = set(sys.modules); [importlib.import_module(n) for n in {names!r}];"
+        "print(*sorted({n.split('.')[0] for n in set(sys.modules) - before}))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script], cwd=REPOSITORY, capture_output=True, text=True, check=True, timeout=60
+    )
+    foreign = set(done.stdout.split()) - set(sys.stdlib_module_names)
+    assert foreign - {"numpy", "cv2", "kd_steps"} == set()
