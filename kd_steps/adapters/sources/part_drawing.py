@@ -30,7 +30,7 @@ SOLDER_SLOPE: Colour = (88, 86, 84)
 SOLDER_BRIGHT: Colour = (214, 214, 212)
 GLINT: Colour = (255, 255, 255)
 TIN: Colour = (196, 198, 198)
-DRY_JOINT: Colour = (50, 62, 78)
+DRY_JOINT: Colour = (66, 100, 172)
 BODY_COLOURS: dict[str, tuple[Colour, Colour]] = {
     # The two ends of each type's spread, BGR.
     "resistor": ((34, 32, 30), (58, 54, 50)),
@@ -182,12 +182,11 @@ def _bare_dome(pen: Pen, pad: Rect) -> None:
 
 
 def _dry_joint(pen: Pen, pad: Rect) -> None:
-    """Too little solder: a dull pad with a thin dark seam along the terminal."""
-    side = np.sign(pad.centre[0])
+    """Too little solder: the pad's copper lies open, with a thin dark seam along the terminal."""
+    side, width = np.sign(pad.centre[0]), pad.y2 - pad.y1
     pen.rect(pad, DRY_JOINT, 0.05)
-    seam_x = pad.centre[0] - side * 0.02
-    pen.rect(centred(seam_x, 0.0, 0.16, 0.72 * (pad.y2 - pad.y1)), (34, 34, 36), 0.05)
-    pen.rect(centred(seam_x + side * 0.26, 0.0, 0.07, 0.5 * (pad.y2 - pad.y1)), (72, 92, 112), 0.03)
+    pen.rect(pad.grown(-0.07), _tinted(DRY_JOINT, 1.18), 0.05)
+    pen.rect(centred(pad.centre[0] + side * 0.04, 0.0, 0.16, 0.8 * width), (36, 36, 40), 0.05)
 
 
 def _bridge(pen: Pen, span: Rect) -> None:

@@ -18,7 +18,7 @@ from kd_steps.core.parts import FAULT_CLASSES
 from kd_steps.core.records import SourceImage, SourceSet, SourceSplit
 
 PICTURES_PER_BOARD = 4
-FAULTS_LOW, FAULTS_HIGH = 2, 5
+FAULTS_LOW, FAULTS_HIGH = 3, 5
 """Faults on a picture of 256 px; they grow with its side."""
 NEW_CLASS_SHARE = 0.5
 """Share of the test pictures that show a new class."""
