@@ -28,6 +28,8 @@ from kd_steps.stage_entry import run_stage
 PREPARED = Path("data/prepared")
 HELD_OUT = Path("data/new_parts/held_out")
 STAGING = Path(".retort/prepare")
+# What every worker needs; imagehash imports scipy only when it hashes the first picture, which takes a second.
+WORKER_MODULES = ("kd_steps.prepare", "scipy.fftpack")
 SPLITS = ("train", "val", "test", "defect_free")
 
 
@@ -63,12 +65,13 @@ def load_source(params: Params) -> SourceSet:
         case "synthetic":
             from kd_steps.adapters.sources.synthetic import load_synthetic
 
-            drawn = source.synthetic
+            drawn, new_parts = source.synthetic, params.prepare.new_parts
             return load_synthetic(
                 train_boards=drawn.train_boards,
                 test_boards=drawn.test_boards,
                 defect_free_boards=drawn.defect_free_boards,
-                new_part_boards=params.prepare.new_parts.shots,
+                new_part_boards=new_parts.shots * len(new_parts.classes),
+                new_classes=new_parts.classes,
                 image_size_px=drawn.image_size_px,
                 seed=params.seed,
             )
@@ -108,7 +111,8 @@ def collect(source: SourceSet, incoming: Path) -> list[PictureFacts]:
     """
     facts: list[PictureFacts] = []
     faults = [*source.faults, *repeated_ids(source.images)]
-    for found, told in map_in_order(partial(collect_picture, incoming=incoming), source.images, "prepare: read"):
+    check = partial(collect_picture, incoming=incoming)
+    for found, told in map_in_order(check, source.images, "prepare: read", WORKER_MODULES):
         faults += told
         if found is not None:
             facts.append(found)
@@ -164,7 +168,7 @@ def write_base(source: SourceSet, facts: list[PictureFacts], plan: Plan, staging
     names = [*plan.classes, *plan.new_classes]
     jobs = [_placement(source.images[p.index], facts[p.index], p, staging) for p in plan.pictures]
     with PreparedWriter(root, SPLITS, names, len(plan.classes)) as writer:
-        placed = map_in_order(place, jobs, "prepare: write")
+        placed = map_in_order(place, jobs, "prepare: write", WORKER_MODULES)
         for picture, job, measured in zip(plan.pictures, jobs, placed, strict=True):
             path = PurePosixPath(job.target.relative_to(root).as_posix())
             group = source.images[picture.index].group

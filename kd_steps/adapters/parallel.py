@@ -27,7 +27,11 @@ def available_cores() -> int:
 
 
 def map_in_order(
-    function: Callable[[Item], Result], items: Sequence[Item], description: str, workers: int | None = None
+    function: Callable[[Item], Result],
+    items: Sequence[Item],
+    description: str,
+    preload: Sequence[str] = (),
+    workers: int | None = None,
 ) -> Iterator[Result]:
     """``function`` of each item, in the items' order, on all cores, with a progress bar.
 
@@ -37,20 +41,24 @@ def map_in_order(
         function: picklable; it runs in worker processes, or here if there are few items or one worker.
         items: picklable values.
         description: stands in front of the progress bar.
+        preload: modules that the workers' common parent imports once, for all later calls too.
         workers: processes; None: one a core, or none for few items.
     """
     if workers is None:
         workers = available_cores() if len(items) >= WORTH_PROCESSES else 1
     with tqdm(total=len(items), desc=description, unit="img", mininterval=0.5) as progress:
-        results = _in_processes(function, items, workers) if workers > 1 else map(function, items)
+        results = _in_processes(function, items, preload, workers) if workers > 1 else map(function, items)
         for result in results:
             progress.update()
             yield result
 
 
-def _in_processes(function: Callable[[Item], Result], items: Sequence[Item], workers: int) -> Iterator[Result]:
+def _in_processes(
+    function: Callable[[Item], Result], items: Sequence[Item], preload: Sequence[str], workers: int
+) -> Iterator[Result]:
     # A forked child of a process with threads (torch, OpenCV) can hang: children come from a clean server instead.
     context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(list(preload))
     with ProcessPoolExecutor(workers, mp_context=context) as pool:
         waiting: deque[Future[list[Result]]] = deque()
         try:

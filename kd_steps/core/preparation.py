@@ -122,7 +122,7 @@ def plan_set(
 def _rare(source: SourceSet, held_out: Sequence[str], shots: int) -> set[str]:
     """Held-out classes with so few pictures that a validation cut could take some of the wanted shots."""
     trainable = [image for image in source.images if image.split in (None, "train")]
-    return {name for name in held_out if sum(name in image.class_names for image in trainable) < 2 * shots}
+    return {name for name in held_out if sum(name in image.class_names for image in trainable) < 3 * shots}
 
 
 def _candidate(image: SourceImage, facts: PictureFacts, keep_in_train: bool) -> Candidate:
