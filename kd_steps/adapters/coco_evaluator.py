@@ -3,33 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-
-@dataclass(frozen=True)
-class CocoAccuracy:
-    """Average precision of one engine; NaN where there is no object to find.
-
-    Attributes:
-        map50_95: mean over classes and IoU 0.50:0.05:0.95.
-        map50: mean over classes at IoU 0.50.
-        map75: mean over classes at IoU 0.75.
-        class_ap50_95: per class, over IoU 0.50:0.05:0.95, shape (classes,).
-        class_ap50: per class at IoU 0.50, shape (classes,).
-        n_objects: objects per class, shape (classes,).
-    """
-
-    map50_95: float
-    map50: float
-    map75: float
-    class_ap50_95: NDArray[np.float64]
-    class_ap50: NDArray[np.float64]
-    n_objects: NDArray[np.int64]
+from kd_steps.core.engine_summary import Accuracy
 
 
 def evaluate_coco(
@@ -38,7 +18,7 @@ def evaluate_coco(
     image_ids: Sequence[str],
     class_ids: Sequence[int],
     max_detections: int,
-) -> CocoAccuracy:
+) -> Accuracy:
     """Judge detections against ground truth.
 
     Args:
@@ -70,7 +50,7 @@ def evaluate_coco(
         evaluator.accumulate()
         # Axes of the evaluator: IoU, recall, class, area, limit. It sorts classes; ours keep the caller's order.
         precision[:, :, np.argsort(class_ids)] = np.asarray(evaluator.eval["precision"])[:, :, :, 0, 0]
-    return CocoAccuracy(
+    return Accuracy(
         map50_95=_mean(precision),
         map50=_mean(precision[0]),
         map75=_mean(precision[5]),

@@ -6,13 +6,13 @@ import io
 import numpy as np
 import pandas as pd
 import pytest
+from detection_tables import CORNERS, random_tables
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kd_steps.adapters.coco_evaluator import evaluate_coco
 from kd_steps.core.matching import match_detections
 from kd_steps.core.metrics import average_precision, mean_ap
-from tests.core.detection_tables import CORNERS, random_tables
 
 
 def pycocotools_precision(

@@ -3,6 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 import pytest
+from detection_tables import random_tables, repeated
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -15,7 +16,6 @@ from kd_steps.core.metrics import (
     ratio,
     resample_images,
 )
-from tests.core.detection_tables import random_tables, repeated
 
 CLASSES = [0, 1, 2]
 
