@@ -1,4 +1,4 @@
-"""The gate's rules in words. One rule is a mapping: name, target, value, limit, low, high, n, verdict."""
+"""The gate's rules in words. One rule is a mapping: name, target, value, limit, low, high, n, verdict, reason."""
 
 from __future__ import annotations
 
@@ -14,10 +14,11 @@ def shown(value: float | None) -> str:
 
 
 def rule_in_words(rule: Mapping[str, Any]) -> str:
-    """One line: what was measured for which target, its limit, interval and sample size, and the verdict."""
+    """One line: rule, target, value, limit, interval and sample size, the verdict and its reason."""
     return (
         f"{rule['name']} of {rule['target']} is {shown(rule['value'])}, the limit is {shown(rule['limit'])} "
-        f"(interval {shown(rule['low'])} to {shown(rule['high'])}, n = {rule['n']}): {rule['verdict']}"
+        f"(interval {shown(rule['low'])} to {shown(rule['high'])}, n = {shown(rule['n'])}): "
+        f"{rule['verdict']}; {rule['reason']}"
     )
 
 

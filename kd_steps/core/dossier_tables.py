@@ -1,0 +1,167 @@
+"""The tables of the dossier page, as rows of text: what stands in ``metrics/``, in words that a person reads."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from kd_steps.core.leaves import numeric_leaves
+from kd_steps.core.svg_charts import interval_bar
+from kd_steps.core.verdicts import PASS, shown
+
+RULE_WORDS = {
+    "map_ratio": "Accuracy, share of the teacher's mAP50-95",
+    "latency_ratio": "Latency, share of the teacher's",
+    "compression_ratio": "Parameters, times fewer than the teacher",
+    "class_ap50": "AP50 of the worst base class",
+    "new_class_ap50": "AP50 of the worst new class",
+    "false_alarms": "False alarms per defect-free board",
+    "evaluated": "Evaluated",
+}
+
+
+@dataclass(frozen=True)
+class GateRow:
+    """One rule for one target, ready to show; ``bar`` is an SVG of the interval against the limit."""
+
+    rule: str
+    words: str
+    target: str
+    value: str
+    interval: str
+    limit: str
+    n: str
+    verdict: str
+    reason: str
+    bar: str
+
+
+@dataclass(frozen=True)
+class ClassRow:
+    """One class: its objects and (AP50, AP50-95) of each engine, None where an engine does not know it."""
+
+    name: str
+    is_new: bool
+    n_objects: int
+    ap: dict[str, tuple[str, str] | None]
+    worst_ap50: float
+
+
+def headline(gate: Mapping[str, Any]) -> str:
+    """The verdict in one sentence."""
+    required = ", ".join(gate["required_targets"])
+    if gate["passed"]:
+        return f"The student may replace the teacher: {required} {'keep' if ',' in required else 'keeps'} every limit."
+    blocked = [target for target in gate["required_targets"] if gate["targets"].get(target) != PASS]
+    return f"The student may not replace the teacher yet: {', '.join(blocked)} did not pass. Nothing is registered."
+
+
+def failures(gate: Mapping[str, Any], required: bool) -> list[str]:
+    """One line for each rule that a required (or an optional) target did not pass, with the gate's reason."""
+    return [
+        f"{rule['target']}, {RULE_WORDS.get(rule['name'], rule['name'])}: {rule['verdict']}. {rule['reason']}"
+        for rule in gate["rules"]
+        if rule["verdict"] != PASS and (rule["target"] in gate["required_targets"]) is required
+    ]
+
+
+def key_figures(gate: Mapping[str, Any], target: str) -> list[tuple[str, str, str]]:
+    """(figure, what it is, verdict) of one target, for the top of the page."""
+    figures = []
+    for rule in gate["rules"]:
+        if rule["target"] == target and rule["value"] is not None and rule["name"] in RULE_WORDS:
+            share = rule["name"] in ("map_ratio", "latency_ratio")
+            value = f"{rule['value']:.1%}" if share else f"{rule['value']:.3g}"
+            figures.append((value, RULE_WORDS[rule["name"]], rule["verdict"]))
+    return figures
+
+
+def gate_rows(gate: Mapping[str, Any]) -> list[GateRow]:
+    """The gate's table; what did not pass comes first."""
+    rows = []
+    for rule in sorted(gate["rules"], key=lambda r: r["verdict"] == PASS):
+        low, value, high, limit = (rule[name] for name in ("low", "value", "high", "limit"))
+        rows.append(
+            GateRow(
+                rule=rule["name"],
+                words=RULE_WORDS.get(rule["name"], rule["name"]),
+                target=rule["target"],
+                value=shown(value),
+                interval="–" if low is None or high is None else f"{shown(low)} – {shown(high)}",
+                limit=shown(limit),
+                n=shown(rule["n"]),
+                verdict=rule["verdict"],
+                reason=rule["reason"],
+                bar=interval_bar(low, value, high, limit, rule["verdict"] == PASS),
+            )
+        )
+    return rows
+
+
+def class_rows(engines: Mapping[str, Any]) -> list[ClassRow]:
+    """Every class that any engine is judged on, base classes first."""
+    found: dict[str, bool] = {}
+    for engine in engines.values():
+        for name, entry in engine["per_class"].items():
+            found[name] = bool(entry.get("is_new"))
+    rows = []
+    for name, is_new in sorted(found.items(), key=lambda item: item[1]):
+        entries = {e: values["per_class"].get(name) for e, values in engines.items()}
+        known = [entry for entry in entries.values() if entry]
+        worst = min((entry["ap50"] for entry in known if entry["ap50"] is not None), default=1.0)
+        ap = {e: (shown_ap(v["ap50"]), shown_ap(v["ap50_95"])) if v else None for e, v in entries.items()}
+        rows.append(ClassRow(name, is_new, int(known[0]["n_objects"]), ap, worst))
+    return rows
+
+
+def engine_rows(engines: Mapping[str, Any]) -> list[dict[str, str]]:
+    """Accuracy, size and latency of each engine as text, the teacher first as it comes."""
+    rows = []
+    for name, engine in engines.items():
+        latency = engine.get("latency") or {}
+        total, ratio = latency.get("total_ms") or {}, latency.get("ratio_to_teacher") or {}
+        inner = {phase: (latency.get(f"{phase}_ms") or {}) for phase in ("preprocess", "inference", "postprocess")}
+        rows.append(
+            {
+                "engine": name,
+                "state": str(engine.get("state", "")),
+                "map50_95": shown_ap(engine.get("map50_95")),
+                "map50": shown_ap(engine.get("map50")),
+                "map75": shown_ap(engine.get("map75")),
+                "parameters": f"{engine['parameters'] / 1e6:.2f} M" if engine.get("parameters") else "–",
+                "size": f"{engine['bytes'] / 1e6:.1f} MB" if engine.get("bytes") else "–",
+                **{f"{phase}_p50": _ms(times.get("p50")) for phase, times in inner.items()},
+                **{q: _ms(total.get(q)) for q in ("p50", "p90", "p99")},
+                "ratio": "–"
+                if ratio.get("value") is None
+                else f"{ratio['value']:.2f} ({shown(ratio.get('low'))} – {shown(ratio.get('high'))})",
+            }
+        )
+    return rows
+
+
+def few_shot_rows(metrics: Mapping[str, Any]) -> dict[str, Any]:
+    """Before and after of the few-shot stage: rows (name, before, after, change); else its plain numbers."""
+    before, after = (numeric_leaves(metrics.get(side) or {}) for side in ("before", "after"))
+    rows = [
+        (
+            name,
+            shown(before.get(name)) if name in before else "–",
+            shown(after.get(name)) if name in after else "–",
+            f"{after[name] - before[name]:+.3g}" if name in before and name in after else "–",
+        )
+        for name in dict.fromkeys([*before, *after])
+    ]
+    rest = {key: value for key, value in metrics.items() if key not in ("before", "after")}
+    notes = [value for value in rest.values() if isinstance(value, str)]
+    return {"rows": rows, "numbers": {k: shown(v) for k, v in numeric_leaves(rest).items()}, "notes": notes}
+
+
+def shown_ap(value: float | None) -> str:
+    """An average precision with three decimals; a dash where there was nothing to find."""
+    return "–" if value is None else f"{value:.3f}"
+
+
+def _ms(value: float | None) -> str:
+    return "–" if value is None else f"{value:.2f}"
