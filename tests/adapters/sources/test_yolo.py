@@ -1,0 +1,124 @@
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from PIL import Image
+from yolo_folder import LINE, jpeg, make_yolo
+
+from kd_steps.adapters.sources.yolo import load_yolo
+
+
+def test_declared_splits_classes_and_boxes(tmp_path: Path) -> None:
+    source = load_yolo(make_yolo(tmp_path), None)
+    assert source.faults == ()
+    assert source.classes == ("scratch", "dent")
+    assert [sum(i.split == s for i in source.images) for s in ("train", "val", "test")] == [12, 3, 4]
+    np.testing.assert_allclose(source.images[1].boxes_xyxy_px, [[24, 24, 40, 40]])
+    assert source.images[0].class_names == ("dent",)
+    assert source.images[0].read() == (tmp_path / "images/train/train0.jpg").read_bytes()
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        "train: [images/train]\nval: images/val\ntest: images/test\nnames: [scratch, dent]",
+        "path: .\ntrain: ../images/train\nval: ../images/val\ntest: ../images/test\nnc: 2\nnames: [scratch, dent]",
+        "names: [scratch, dent]",
+    ],
+)
+def test_ways_to_declare_splits(tmp_path: Path, config: str) -> None:
+    make_yolo(tmp_path)
+    (tmp_path / "data.yaml").write_text(config)
+    images = load_yolo(tmp_path, None).images
+    assert [sum(i.split == s for i in images) for s in ("train", "val", "test")] == [12, 3, 4]
+
+
+def test_a_text_list_of_pictures(tmp_path: Path) -> None:
+    make_yolo(tmp_path)
+    (tmp_path / "train.txt").write_text("./images/train/train1.jpg\nimages/train/train2.jpg\n")
+    (tmp_path / "data.yaml").write_text("train: train.txt\nval: images/val\ntest: images/test\nnames: [a, b]")
+    assert [i.image_id for i in load_yolo(tmp_path, None).images if i.split == "train"] == ["train1", "train2"]
+    (tmp_path / "train.txt").write_text("images/train/train1.jpg\nimages/train/gone.jpg\n")
+    with pytest.raises(FileNotFoundError, match=r"train\.txt, line 2: .*gone\.jpg does not exist"):
+        load_yolo(tmp_path, None)
+
+
+def test_flat_and_nested_folders_leave_the_cut_to_retort(tmp_path: Path) -> None:
+    for number, place in enumerate(("board1/a", "board1/b", "board2/a", "c")):
+        for kind, content in (("images", jpeg(number)), ("labels", LINE.encode())):
+            path = (tmp_path / kind / place).with_suffix(".jpg" if kind == "images" else ".txt")
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(content)
+    (tmp_path / "data.yaml").write_text("names: [a]")
+    source = load_yolo(tmp_path, None)
+    assert source.faults == ()
+    assert {i.split for i in source.images} == {None}
+    assert [i.group for i in source.images] == ["board1", "board1", "board2", "images/c"]
+    assert len({i.image_id for i in source.images}) == 4
+
+
+def test_missing_data_yaml_shows_one_that_would_do(tmp_path: Path) -> None:
+    make_yolo(tmp_path)
+    (tmp_path / "data.yaml").unlink()
+    with pytest.raises(FileNotFoundError, match=r"data\.yaml: no such file; this one would do:") as caught:
+        load_yolo(tmp_path, None)
+    (tmp_path / "data.yaml").write_text(str(caught.value).split("\n\n", 1)[1])
+    source = load_yolo(tmp_path, None)
+    assert len(source.classes) == 2
+    assert len(source.images) == 19
+
+
+@pytest.mark.parametrize(
+    ("config", "told"),
+    [
+        ("train: images/train", "'names' is missing"),
+        ("names: {0: a, 2: b}", "ids must be 0 to 1"),
+        ("names: [a, a]", "named twice"),
+        ("nc: 3\nnames: [a, b]", "nc is 3, but 2 classes"),
+        ("names: [a, b]\ntrain: nowhere", "train: .*nowhere does not exist"),
+        ("names: [a", "not valid YAML"),
+    ],
+)
+def test_a_bad_data_yaml_names_the_key(tmp_path: Path, config: str, told: str) -> None:
+    make_yolo(tmp_path)
+    (tmp_path / "data.yaml").write_text(config)
+    with pytest.raises((ValueError, FileNotFoundError), match=told) as caught:
+        load_yolo(tmp_path, None)
+    assert str(tmp_path / "data.yaml") in str(caught.value)
+
+
+def test_pictures_without_labels_and_the_reverse(tmp_path: Path) -> None:
+    make_yolo(tmp_path)
+    (tmp_path / "labels/train/train3.txt").unlink()
+    (tmp_path / "images/test/test0.jpg").unlink()
+    faults = load_yolo(tmp_path, None).faults
+    assert len(faults) == 2
+    assert "1 pictures have no label file" in faults[0]
+    assert "train3.jpg" in faults[0]
+    assert "an empty .txt file says 'no objects'" in faults[0]
+    assert "1 label files have no picture" in faults[1]
+    assert "test0.txt" in faults[1]
+
+
+def test_all_bad_label_lines_are_told_at_once(tmp_path: Path) -> None:
+    make_yolo(tmp_path)
+    (tmp_path / "labels/train/train3.txt").write_text(LINE + "0 0.5 0.5 0.1\n")
+    (tmp_path / "labels/val/val0.txt").write_text("7 0.5 0.5 0.1 0.1\n0 nan 0.5 0.1 0.1\n")
+    faults = load_yolo(tmp_path, None).faults
+    assert [fault.split(": ")[0].rsplit("/", 1)[1] for fault in faults] == [
+        "train3.txt, line 2",
+        "val0.txt, line 1",
+        "val0.txt, line 2",
+    ]
+
+
+def test_a_rotated_photograph_has_its_displayed_size(tmp_path: Path) -> None:
+    make_yolo(tmp_path)
+    target = tmp_path / "images/train/train0.jpg"
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.new("RGB", (80, 40), (9, 9, 9)).save(target, exif=exif)
+    image = load_yolo(tmp_path, None).images[0]
+    np.testing.assert_allclose(image.boxes_xyxy_px, [[15, 30, 25, 50]])
+    assert cv2.imread(str(target), cv2.IMREAD_COLOR).shape == (80, 40, 3)
