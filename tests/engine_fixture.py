@@ -83,6 +83,7 @@ def write_params(root, **export):
     params = yaml.safe_load((REPOSITORY / "params.yaml").read_text())
     params["preprocessing"]["imgsz_px"] = IMGSZ_PX
     params["export"] |= {"calibration_images": 6, "golden_images": 3, **export}
+    params["gate"]["required_targets"] = ["onnx-fp32"]
     (root / "params.yaml").write_text(yaml.safe_dump(params))
 
 

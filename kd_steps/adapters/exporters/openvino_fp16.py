@@ -18,4 +18,9 @@ def build_openvino_fp16(onnx_path: Path, out_xml: Path) -> None:
     """
     import openvino
 
-    openvino.save_model(openvino.Core().read_model(str(onnx_path)), str(out_xml), compress_to_fp16=True)
+    model = openvino.Core().read_model(str(onnx_path))
+    for index, operation in enumerate(model.get_ordered_ops()):
+        # A node that the ONNX graph did not name is numbered by a counter of the process, which would change the bytes.
+        if operation.get_friendly_name() == operation.get_name():
+            operation.set_friendly_name(f"unnamed_{index}")
+    openvino.save_model(model, str(out_xml), compress_to_fp16=True)

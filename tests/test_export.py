@@ -1,0 +1,137 @@
+"""The stage `export`, run as DVC runs it: its engines, and its refusals."""
+
+import json
+import shutil
+import subprocess
+import sys
+
+import pandas as pd
+import pytest
+from engine_fixture import REPOSITORY, contract_of_project, run_export, write_params
+
+from kd_steps.adapters.engine_folder import Network, ParityError, complete_engine
+from kd_steps.edge.contract import PreprocessingContract
+from kd_steps.edge.golden import read_golden
+from kd_steps.edge.manifest import read_manifest
+from kd_steps.export import DERIVED, FLOAT
+
+
+@pytest.fixture
+def project(engine_project, tmp_path):
+    """A copy of the project, its engines with it, that a test may damage."""
+    return shutil.copytree(engine_project, tmp_path / "project")
+
+
+def test_every_target_and_the_teacher_are_whole_engines(engine_project):
+    folders = sorted(p.name for p in (engine_project / "models/engines").iterdir())
+    assert folders == ["onnx-fp32", "openvino-fp16", "ort-cpu-int8", "teacher"]
+    for name in folders:
+        manifest = read_manifest(engine_project / "models/engines" / name)
+        kind = "teacher" if name == "teacher" else "few_shot"
+        sidecar = json.loads((engine_project / "models" / kind / "sidecar.json").read_text())
+        assert manifest.source_sha256 == sidecar["sha256"]
+        assert manifest.parameters == sidecar["parameters"] > 1_000_000
+        assert manifest.contract == PreprocessingContract.from_dict(sidecar["contract"])
+        assert manifest.role == ("teacher" if name == "teacher" else "student")
+        assert manifest.state == "built"
+        assert manifest.output_format == ("end2end" if name == "teacher" else "anchors")
+        assert {"torch", "ultralytics", "onnxruntime", "openvino"} <= set(manifest.versions)
+
+
+def test_parity_is_measured_and_recorded(engine_project):
+    parity = {n: read_manifest(engine_project / "models/engines" / n).parity for n in ("teacher", "onnx-fp32")}
+    for measured in parity.values():
+        assert measured["reference"] == "torch"
+        assert 0 < measured["largest_error"] < 1e-4
+    for name in DERIVED:
+        measured = read_manifest(engine_project / "models/engines" / name).parity
+        assert measured["reference"] == "onnx-fp32"
+        assert 0 < measured["mean_error"] < measured["limit"]
+
+
+def test_an_engine_that_gives_other_outputs_than_its_parent_is_refused(engine_project, tmp_path):
+    engine = engine_project / "models/engines/onnx-fp32"
+    shutil.copy(engine / "model.onnx", tmp_path)
+    pictures, outputs = zip(*read_golden(engine / "golden.npz"), strict=True)
+    manifest = read_manifest(engine)
+    network = Network(
+        "student",
+        engine_project / "models/few_shot/weights.pt",
+        manifest.source_sha256,
+        manifest.classes,
+        manifest.new_classes,
+        manifest.contract,
+        manifest.parameters,
+    )
+    with pytest.raises(ParityError, match=r"onnx-fp32: its outputs differ from torch by 0\.0"):
+        complete_engine(tmp_path, "onnx-fp32", FLOAT, network, "anchors", pictures, [o + 0.01 for o in outputs])
+    assert [p.name for p in tmp_path.iterdir()] == ["model.onnx"]
+
+
+def test_other_targets_replace_the_engines_and_the_same_targets_keep_their_bytes(project, engine_project):
+    """Also: nothing of an earlier run stays, and nothing is written outside the stage's output."""
+
+    def inputs():
+        files = [p for part in ("data", "models/teacher", "models/few_shot") for p in (project / part).rglob("*")]
+        return {p: p.stat().st_mtime_ns for p in files}
+
+    before = inputs()
+    (project / "models/engines/.onnx-fp32.partial").mkdir()
+    write_params(project, targets=["openvino-fp16", "onnx-fp32"])
+    done = run_export(project)
+    assert done.returncode == 0, done.stderr
+    assert "openvino-fp16" in done.stderr  # progress
+    assert inputs() == before
+    made = project / "models/engines"
+    assert sorted(p.name for p in made.iterdir()) == ["onnx-fp32", "openvino-fp16", "teacher"]
+    for path in [p for p in made.rglob("*") if p.is_file()]:
+        assert path.read_bytes() == (engine_project / path.relative_to(project)).read_bytes(), path
+
+
+def refused(project):
+    engines = {p: p.read_bytes() for p in (project / "models/engines").rglob("*") if p.is_file()}
+    done = run_export(project)
+    assert done.returncode == 1
+    assert "Traceback" not in done.stderr
+    assert {p: p.read_bytes() for p in engines} == engines, "a refusal lost finished engines"
+    return done.stderr
+
+
+def edit_sidecar(project, kind, **changes):
+    path = project / "models" / kind / "sidecar.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+
+
+def test_teacher_and_student_of_two_contracts_are_refused_by_field(project):
+    values = contract_of_project().to_dict() | {"letterbox_fill": 0}
+    contract = PreprocessingContract.from_dict(values)
+    edit_sidecar(project, "few_shot", contract=values, contract_digest=contract.digest)
+    assert "letterbox_fill: 114 against 0" in refused(project)
+
+
+def test_weights_that_are_not_their_sidecars_are_refused(project):
+    weights = project / "models/few_shot/weights.pt"
+    weights.write_bytes(weights.read_bytes()[:-10])
+    assert "models/few_shot/weights.pt: sha256" in refused(project)
+
+
+def test_a_missing_teacher_is_named(project):
+    (project / "models/teacher/sidecar.json").unlink()
+    assert "models/teacher/sidecar.json: no such file" in refused(project)
+
+
+def test_an_empty_split_and_an_unreadable_picture_are_named(project):
+    table = project / "data/prepared/images.parquet"
+    images = pd.read_parquet(table)
+    broken = project / "data/prepared/images/val/val-00.png"
+    broken.write_bytes(broken.read_bytes()[:40])
+    assert "val-00.png: not a picture" in refused(project)
+    images[images["split"] != "val"].to_parquet(table)
+    assert "no picture in the split 'val'" in refused(project)
+
+
+def test_the_stage_imports_nothing_heavy_before_it_starts():
+    heavy = ("torch", "ultralytics", "onnx", "onnxruntime", "openvino", "pandas")
+    script = f"import sys, kd_steps.export; print([m for m in {heavy!r} if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", script], cwd=REPOSITORY, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
