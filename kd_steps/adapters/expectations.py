@@ -28,8 +28,13 @@ CONTEXT_FOLDER = Path(".retort/great_expectations")
 SUITES_FOLDER = Path("expectations")
 DATA_DOCS_FOLDER = Path("report/data_docs")
 SUITES = ("images", "boxes", "parity", "new_parts")
-# A script or style sheet of another server.
-REMOTE = re.compile(r"<script[^>]*\ssrc=.?(?:https?:)?//[^>]*>\s*</script>|<link[^>]*\shref=.?(?:https?:)?//[^>]*>")
+# What a page of Great Expectations fetches from other servers: scripts, style sheets, a logo that counts visits.
+REMOTE = re.compile(
+    r"<script[^>]*\ssrc=.?(?:https?:)?//[^>]*>\s*</script>"
+    r"|<link[^>]*\shref=.?(?:https?:)?//[^>]*>"
+    r"|<img[^>]*\ssrc=.?(?:https?:)?//[^>]*>"
+)
+REMOTE_STYLE = re.compile(r"url\(.?(?:https?:)?//[^)]*\)")
 
 # Great Expectations drops an expectation whose type it does not know, without a word: both are registered by import.
 OWN_TYPES = (
@@ -123,14 +128,15 @@ def run_suite(
 def build_data_docs(context: FileDataContext, root: Path) -> None:
     """Write the Data Docs of all suites that ran to ``report/data_docs``.
 
-    Great Expectations links scripts and styles of other servers; they are taken out, so that the pages open the same
-    without a network and tell nobody that they were opened.
+    Great Expectations links scripts, styles and pictures of other servers; they are taken out, so that the pages open
+    the same without a network and tell nobody that they were opened.
     """
     folder = root / DATA_DOCS_FOLDER
     shutil.rmtree(folder, ignore_errors=True)
     context.build_data_docs()
-    for page in folder.rglob("*.html"):
-        page.write_text(REMOTE.sub("", page.read_text(encoding="utf-8")), encoding="utf-8")
+    for page in (*folder.rglob("*.html"), *folder.rglob("*.css")):
+        text = REMOTE.sub("", page.read_text(encoding="utf-8"))
+        page.write_text(REMOTE_STYLE.sub("none", text), encoding="utf-8")
 
 
 def _entries(path: Path, name: str) -> list[dict[str, Any]]:

@@ -1,0 +1,106 @@
+"""How fast `validate` reads, and whether its memory grows with the pictures.
+
+    python tests/bench/validate_speed.py [pictures]
+
+Writes tests/bench/results/validate_speed.json. Each size runs the reading part of the stage (every picture decoded and
+measured, every label file held against the boxes table) in a process of its own, on all cores.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pandas as pd
+
+HERE = Path(__file__).resolve().parent
+PROJECT = HERE.parent.parent
+RESULTS = HERE / "results/validate_speed.json"
+SIDE_PX = 640
+FACTORS = (1, 4, 16)
+DISTINCT = 32  # pictures drawn; the rest are copies, which cost as much to read
+
+
+def write_set(root: Path, n: int) -> None:
+    """A prepared set of ``n`` pictures in the train split, three objects each."""
+    from prepared import image_row, line, objects
+
+    folder = root / "data/prepared"
+    for kind in ("images", "labels"):
+        (folder / kind / "train").mkdir(parents=True)
+    rng = np.random.default_rng(0)
+    size_px = (SIDE_PX, SIDE_PX)
+    drawn = []
+    for _ in range(DISTINCT):
+        blocks = cv2.resize(rng.integers(40, 215, (40, 40, 3)).astype(np.uint8), size_px)
+        noisy = np.clip(blocks + rng.normal(0, 4, blocks.shape), 0, 255).astype(np.uint8)
+        drawn.append(cv2.imencode(".jpg", noisy)[1].tobytes())
+    rows = [image_row("x", "train", ".jpg", data, 3) for data in drawn]
+    images, boxes = [], []
+    for i in range(n):
+        image_id = f"train-{i:06d}"
+        (folder / f"images/train/{image_id}.jpg").write_bytes(drawn[i % DISTINCT])
+        listed = objects("test", i, size_px)
+        (folder / f"labels/train/{image_id}.txt").write_text("".join(line(row, size_px) for row in listed))
+        path = f"images/train/{image_id}.jpg"
+        images.append({**rows[i % DISTINCT], "image_id": image_id, "path": path})
+        boxes += [{"image_id": image_id, "split": "train", **row} for row in listed]
+    pd.DataFrame(images).to_parquet(folder / "images.parquet")
+    pd.DataFrame(boxes).to_parquet(folder / "boxes.parquet")
+    note = {"classes": ["bridge", "missing"], "new_classes": ["tombstone"], "digest": "", "warnings": []}
+    (folder / "dataset.json").write_text(json.dumps(note))
+
+
+def read_once(root: Path) -> None:
+    """Run in a process of its own: read the set of ``root`` and print seconds and peak memory."""
+    import os
+    import resource
+
+    os.chdir(root)
+    from kd_steps.adapters.prepared import load_prepared
+    from kd_steps.validate import read_pictures
+
+    prepared = load_prepared()
+    start = time.perf_counter()
+    table = read_pictures(prepared)
+    seconds = time.perf_counter() - start
+    assert table["picture_fault"].isna().all()
+    assert table["label_fault"].isna().all()
+    peak_kib = {
+        who: resource.getrusage(flag).ru_maxrss
+        for who, flag in (("main", resource.RUSAGE_SELF), ("largest_worker", resource.RUSAGE_CHILDREN))
+    }
+    print(json.dumps({"seconds": seconds, **{f"{who}_peak_mib": kib / 1024 for who, kib in peak_kib.items()}}))  # noqa: T201
+
+
+def main() -> None:
+    """Measure every size, print a table and write the results."""
+    first = int(sys.argv[1]) if len(sys.argv) > 1 else 250
+    measured = []
+    for factor in FACTORS:
+        n = first * factor
+        with tempfile.TemporaryDirectory() as folder:
+            write_set(Path(folder), n)
+            ended = subprocess.run(
+                [sys.executable, str(Path(__file__)), "--read", folder], check=True, stdout=subprocess.PIPE, text=True
+            )
+        row = {"pictures": n, "side_px": SIDE_PX, **json.loads(ended.stdout)}
+        row["images_per_s"] = n / row["seconds"]
+        measured.append(row)
+        print(f"{n:6d} pictures: {row['images_per_s']:7.0f} images/s, main {row['main_peak_mib']:.0f} MiB")  # noqa: T201
+    RESULTS.parent.mkdir(exist_ok=True)
+    RESULTS.write_text(json.dumps({"limit_images_per_s": 150, "measured": measured}, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    sys.path[:0] = [str(PROJECT), str(PROJECT / "tests")]
+    if "--read" in sys.argv:
+        read_once(Path(sys.argv[2]))
+    else:
+        main()
