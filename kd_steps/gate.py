@@ -12,6 +12,7 @@ from kd_steps.stage_entry import run_stage
 
 ENGINES = Path("metrics/engines.json")
 VERDICT = Path("metrics/gate.json")
+TABLE_WIDTH = 110
 STYLES = {"pass": "green", "fail": "bold red", "inconclusive": "yellow"}
 
 
@@ -40,6 +41,7 @@ def print_verdict(verdict: dict[str, Any]) -> None:
         numbers = [_told(rule[name]) for name in ("value", "low", "high", "limit", "n")]
         table.add_row(rule["target"], rule["name"], f"[{style}]{rule['verdict']}[/{style}]", *numbers)
     console = Console()
+    console.width = max(console.width, TABLE_WIDTH)  # a pipe says 80 columns, which would cut names and numbers
     console.print(table)
     for line in verdict["summary"]:
         console.print(escape(line), soft_wrap=True, highlight=False)

@@ -17,7 +17,7 @@ ROOT = Path(__file__).resolve().parents[1]
 
 
 def run_gate(project: Path) -> subprocess.CompletedProcess[str]:
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "COLUMNS": "200"}
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "COLUMNS": "40"}
     return subprocess.run(
         [sys.executable, "-m", "kd_steps.gate"],
         cwd=project,
@@ -71,7 +71,10 @@ def test_the_verdict_is_written_and_told_and_never_an_error(
     assert verdict["passed"] is passed
     assert verdict["targets"] == dict.fromkeys(targets, "pass" if passed else "fail")
     assert said in done.stdout
-    assert all(target in done.stdout for target in targets)
+    rows = [[cell.strip() for cell in line.split("│")] for line in done.stdout.splitlines() if "│" in line]
+    assert [(row[1], row[2], row[3]) for row in rows] == [
+        (rule["target"], rule["name"], rule["verdict"]) for rule in verdict["rules"]
+    ]
 
 
 def test_missing_measurements_name_the_file_and_the_mend(project: Path) -> None:
