@@ -33,7 +33,8 @@ def export_onnx(weights: Path, out: Path, imgsz_px: int, opset: int) -> None:
     with tempfile.TemporaryDirectory() as folder:
         # Ultralytics writes its files beside the weights, so it gets weights of its own.
         copy = Path(folder) / "weights.pt"
-        shutil.copyfile(weights, copy)
+        if weights.is_file():
+            shutil.copyfile(weights, copy)
         options = {"imgsz": imgsz_px, "opset": opset, "dynamic": False, "nms": False, "simplify": True}
         try:
             with _quiet():
@@ -102,10 +103,10 @@ def _load(path: Path, named: Path) -> Any:
     """The Ultralytics model of a checkpoint; faults name ``named``."""
     from ultralytics.models.yolo.model import YOLO
 
+    if not path.is_file():  # Ultralytics would look for a file of that name elsewhere, and on the network
+        raise ExportError(f"{named}: no such weight file; `dvc repro` makes it")
     try:
         model = YOLO(str(path), task="detect")
-    except FileNotFoundError as error:
-        raise ExportError(f"{named}: no such weight file; `dvc repro` makes it") from error
     except Exception as error:  # torch and pickle raise many kinds on a damaged file
         raise ExportError(f"{named}: not a readable Ultralytics checkpoint ({error}); train it again") from error
     if model.task != "detect":
