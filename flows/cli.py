@@ -1,0 +1,125 @@
+"""The command ``retort``: run the pipeline, see where it stands, open its pages."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from flows import verdict
+from kd_steps.stage_entry import set_environment
+
+app = typer.Typer(help=__doc__, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
+
+
+def main() -> None:
+    """Entry of the command; the environment is set before Prefect, DVC and MLflow read it."""
+    set_environment(Path.cwd())
+    app()
+
+
+@app.command()
+def run(
+    target: Annotated[str | None, typer.Option(help="Run this stage and what it needs.")] = None,
+    force: Annotated[bool, typer.Option("--force", help="Run stages though they are up to date.")] = False,
+) -> None:
+    """Run the pipeline under Prefect; without PREFECT_API_URL, no server is needed."""
+    _require_project()
+    from flows.retrain import run_here
+
+    raise typer.Exit(run_here(target, force))
+
+
+@app.command()
+def status() -> None:
+    """Show which stages are up to date, and the last verdict of the gate."""
+    _require_project()
+    from rich.console import Console
+    from rich.table import Table
+
+    from flows.dag import stages_in_order, why_out_of_date
+
+    root = Path.cwd()
+    changed = why_out_of_date(root)
+    table = Table(title="Stages", title_justify="left")
+    table.add_column("stage")
+    table.add_column("state")
+    table.add_column("why")
+    for stage in stages_in_order(root):
+        state = "out of date" if stage.name in changed else "up to date"
+        table.add_row(stage.name, state, _changes(changed.get(stage.name, [])))
+    console = Console()
+    console.print(table)
+    gate = verdict.read(root, verdict.GATE)
+    console.print("\n".join(gate["summary"]) if gate else "The gate has not given a verdict yet.", markup=False)
+
+
+@app.command()
+def summary() -> None:
+    """Print the gate's table, the registered engines, and where to look next."""
+    _require_project()
+    from rich.console import Console
+    from rich.table import Table
+
+    root, console = Path.cwd(), Console()
+    gate, receipt = verdict.read(root, verdict.GATE), verdict.read(root, verdict.RECEIPT)
+    if gate is None:
+        console.print("The gate has not given a verdict yet; `dvc repro` or `retort run` makes one.")
+        raise typer.Exit(1)
+    table = Table(title=f"Gate: {'passed' if gate['passed'] else 'NOT PASSED'}", title_justify="left")
+    for column in verdict.COLUMNS:
+        table.add_column(column, no_wrap=column in ("target", "name"))
+    for rule in gate["rules"]:
+        table.add_row(*verdict.rule_cells(rule))
+    console.print(table)
+    console.print("\n".join(gate["summary"]), markup=False)
+    if gate["passed"] and receipt:
+        console.print("\nRegistered engines", style="bold")
+        for model in receipt["models"]:
+            console.print(f"  {model['name']} version {model['version']} ({model['engine_digest'][:12]})", markup=False)
+    else:
+        console.print("\nNo engine is registered.", style="bold")
+    console.print("\nWhere to look next", style="bold")
+    console.print(f"  dossier:           {(root / verdict.DOSSIER).resolve().as_uri()}", markup=False, soft_wrap=True)
+    console.print("  MLflow and Prefect: make ui", markup=False)
+
+
+@app.command()
+def ui(
+    mlflow_port: Annotated[int, typer.Option(help="Port of MLflow's page; another one is taken if it is busy.")] = 5000,
+    prefect_port: Annotated[int, typer.Option(help="Port of Prefect's page; the same.")] = 4200,
+) -> None:
+    """Start the pages of MLflow and Prefect on loopback; Ctrl-C ends both."""
+    _require_project()
+    from flows.services import free_port, mlflow_service, prefect_service, serve
+
+    root, store = Path.cwd(), os.environ.get("MLFLOW_TRACKING_URI", "")
+    prefect = prefect_service(free_port(prefect_port))
+    services = [prefect] if store.startswith("http") else [mlflow_service(root, free_port(mlflow_port)), prefect]
+    also = [f"Runs appear there with: PREFECT_API_URL={prefect.page}/api retort run"]
+    if store.startswith("http"):
+        also.insert(0, "MLflow: MLFLOW_TRACKING_URI names a server that is not ours")
+    raise typer.Exit(serve(root, services, also))
+
+
+def _require_project() -> None:
+    if not Path("dvc.yaml").is_file():
+        typer.echo("error: no dvc.yaml here; change to the project's root", err=True)
+        raise typer.Exit(1)
+
+
+def _changes(changes: Any) -> str:
+    """DVC's nested list of changes, in one line."""
+    told = []
+    for change in changes if isinstance(changes, list) else [changes]:
+        if isinstance(change, dict):
+            told += [f"{kind}: {', '.join(what) if isinstance(what, dict) else what}" for kind, what in change.items()]
+        else:
+            told.append(str(change))
+    return "; ".join(told)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,90 @@
+import re
+import signal
+import socket
+import subprocess
+import sys
+import urllib.request
+from pathlib import Path
+
+import pytest
+
+from flows.services import free_port
+from tests.dossier_fixture import build_project, write
+
+REPOSITORY = Path(__file__).parents[2]
+
+
+def retort(root: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    import os
+
+    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY), "COLUMNS": "160"}
+    command = [sys.executable, "-m", "flows.cli", *arguments]
+    return subprocess.run(command, cwd=root, env=environment, capture_output=True, text=True, check=False, timeout=60)
+
+
+@pytest.fixture
+def project(tmp_path):
+    (tmp_path / "dvc.yaml").write_text("stages:\n  prepare:\n    cmd: cp a b\n    deps: [a]\n    outs: [b]\n")
+    (tmp_path / "a").write_text("a")
+    subprocess.run([sys.executable, "-m", "dvc", "init", "-q", "--no-scm"], cwd=tmp_path, check=True)
+    return tmp_path
+
+
+def test_status_says_what_is_out_of_date_and_why(project):
+    said = retort(project, "status").stdout
+    assert re.search(r"prepare.*out of date.*", said)
+    assert "not given a verdict" in said
+
+
+@pytest.mark.parametrize("passed", [True, False])
+def test_summary_prints_the_gate_the_engines_and_where_to_look(project, passed):
+    build_project(project, passed=passed)
+    model = {"name": "retort-onnx-fp32", "version": "3", "target": "onnx-fp32", "engine_digest": "e" * 64}
+    write(project / "metrics/registration.json", {"tracking_uri": "sqlite:///x", "models": [model]})
+    done = retort(project, "summary")
+    assert done.returncode == 0, done.stderr
+    assert ("Gate: passed" in done.stdout) is passed
+    assert ("retort-onnx-fp32 version 3" in done.stdout) is passed
+    assert (project / "report/index.html").as_uri() in done.stdout.replace("\n", "")
+    assert "make ui" in done.stdout
+    assert "map_ratio" in done.stdout
+
+
+def test_outside_of_a_project_the_mend_is_said(tmp_path):
+    done = retort(tmp_path, "status")
+    assert done.returncode == 1
+    assert "no dvc.yaml here" in done.stderr
+
+
+def test_a_busy_port_gives_another():
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        assert free_port(port) != port
+    assert free_port(port) == port
+
+
+def test_services_answer_and_end_together(tmp_path):
+    """The real supervisor with two small real servers; the pages of MLflow and Prefect take too long for each run."""
+    code = (
+        "import sys; from pathlib import Path; from flows.services import Service, free_port, serve\n"
+        "def s(n):\n"
+        "  p = free_port(0); u = f'http://127.0.0.1:{p}'\n"
+        "  return Service(n, u, u, [sys.executable, '-m', 'http.server', str(p), '--bind', '127.0.0.1'])\n"
+        "sys.exit(serve(Path('.'), [s('One'), s('Two')], []))"
+    )
+    import os
+
+    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
+    process = subprocess.Popen(
+        [sys.executable, "-c", code], cwd=tmp_path, env=environment, stdout=subprocess.PIPE, text=True
+    )
+    pages = [process.stdout.readline().split(": ")[1].strip() for _ in range(2)]
+    for page in pages:
+        assert urllib.request.urlopen(page, timeout=5).status == 200
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(timeout=30) == 0
+    for page in pages:
+        with pytest.raises(OSError, match="refused"):
+            urllib.request.urlopen(page, timeout=5)

@@ -1,0 +1,195 @@
+"""The flow on a real DVC project of small stages: order, cache, failures, retries and kills."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+
+from flows.dag import is_up_to_date, stages_in_order
+from flows.dvc_process import InfrastructureError, StageFailedError, reproduce
+from kd_steps.stage_entry import ENVIRONMENT
+
+REPOSITORY = Path(__file__).parents[2]
+GATE = {"passed": True, "rules": [], "targets": {}, "required_targets": ["onnx-fp32"], "summary": ["Passed: 1 of 1."]}
+RULE = {"name": "map_ratio", "target": "onnx-fp32", "value": 0.9, "limit": 0.95, "low": 0.88, "high": 0.92, "n": 240}
+STAGES = """
+stages:
+  register:
+    cmd: python register.py
+    deps: [register.py, metrics/gate.json]
+    outs:
+    - metrics/registration.json: {cache: false}
+  gate:
+    cmd: mkdir -p metrics && cp verdict.json metrics/gate.json
+    deps: [verdict.json, data.txt]
+    metrics:
+    - metrics/gate.json: {cache: false}
+  prepare:
+    cmd: echo preparing && cp raw.txt data.txt
+    deps: [raw.txt]
+    outs: [data.txt]
+    meta: {retries: 1, retry_delay_s: 0}
+"""
+REGISTER = """
+import json, sys
+gate = json.load(open("metrics/gate.json"))
+if not gate["passed"]:
+    print("error: the gate failed, so no engine was registered:\\n  - map_ratio of onnx-fp32 is 0.9", file=sys.stderr)
+    print("(RETORT_TRACEBACK=1 shows where it was raised)", file=sys.stderr)
+    sys.exit(1)
+json.dump({"tracking_uri": "sqlite:///x", "models": []}, open("metrics/registration.json", "w"))
+"""
+
+
+def make_project(root: Path, stages: str = STAGES) -> Path:
+    root.mkdir(exist_ok=True)
+    (root / "raw.txt").write_text("board\n")
+    (root / "register.py").write_text(REGISTER)
+    (root / "verdict.json").write_text(json.dumps(GATE))
+    (root / "dvc.yaml").write_text(stages)
+    subprocess.run([sys.executable, "-m", "dvc", "init", "-q", "--no-scm"], cwd=root, check=True)
+    return root
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _no_phone_home():
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in ENVIRONMENT.items():
+            patch.setenv(name, value)
+        yield
+
+
+@pytest.fixture(scope="session")
+def prefect_server(_no_phone_home):
+    from prefect.testing.utilities import prefect_test_harness
+
+    with prefect_test_harness(server_startup_timeout=90):
+        yield
+
+
+@pytest.fixture(scope="session")
+def project(tmp_path_factory, _no_phone_home):
+    return make_project(tmp_path_factory.mktemp("toy"))
+
+
+def retrain(root: Path, **more):
+    from flows.retrain import retrain as flow
+
+    return flow(root=root, return_state=True, **more)
+
+
+def task_states(flow_state) -> dict[str, tuple[str, int]]:
+    """Task name → (state's name, tries), as the server has them."""
+    from prefect.client.orchestration import get_client
+    from prefect.client.schemas.filters import FlowRunFilter
+
+    with get_client(sync_client=True) as client:
+        chosen = FlowRunFilter(id={"any_": [flow_state.state_details.flow_run_id]})
+        runs = client.read_task_runs(flow_run_filter=chosen)
+    return {run.name: (run.state_name, run.run_count) for run in runs}
+
+
+def artifacts() -> list[str]:
+    from prefect.client.orchestration import get_client
+
+    with get_client(sync_client=True) as client:
+        return [str(a.data) for a in client.read_artifacts()]
+
+
+def test_stages_come_after_what_they_need(project):
+    assert [stage.name for stage in stages_in_order(project)] == ["prepare", "gate", "register"]
+    assert [stage.name for stage in stages_in_order(project, "gate")] == ["prepare", "gate"]
+    assert (stages_in_order(project)[0].retries, stages_in_order(project)[1].retries) == (1, 2)
+    with pytest.raises(ValueError, match="no stage 'gaet'; there are: register, gate, prepare"):
+        stages_in_order(project, "gaet")
+
+
+def test_the_flow_runs_then_shows_cached_then_fails_with_the_rule(project, prefect_server):
+    first = retrain(project)
+    assert first.is_completed(), first.message
+    assert first.message == "3 stages: 3 ran"
+    assert {name: state for name, (state, _) in task_states(first).items()} == dict.fromkeys(
+        ("prepare", "gate", "register"), "Completed"
+    )
+    assert is_up_to_date(project, "gate")
+
+    second = retrain(project)
+    assert {name: state for name, (state, _) in task_states(second).items()} == dict.fromkeys(
+        ("prepare", "gate", "register"), "Cached"
+    )
+    assert retrain(project, target="prepare", force=True).message == "1 stages: 1 ran"
+
+    failed = {**GATE, "passed": False, "rules": [{**RULE, "verdict": "fail", "reason": "0.9 is below 0.95"}]}
+    (project / "verdict.json").write_text(json.dumps(failed))
+    third = retrain(project)
+    assert third.is_failed()
+    assert "map_ratio of onnx-fp32 is 0.9" in third.message
+    assert task_states(third)["register"] == ("Failed", 1)  # not tried again: the stage's own failure
+    assert any("Gate: not passed" in text and "map_ratio" in text for text in artifacts())
+    only_gate = retrain(project, target="gate")
+    assert only_gate.is_failed()
+    assert "map_ratio of onnx-fp32: fail: 0.9 is below 0.95" in only_gate.message
+
+
+def test_a_fault_of_the_machine_is_tried_again_and_others_are_not(tmp_path, prefect_server):
+    stages = """
+stages:
+  flaky:
+    cmd: test -f seen || { touch seen; echo 'OSError [Errno 5] Input/output error'; exit 1; }
+    meta: {retries: 1, retry_delay_s: 0}
+"""
+    state = retrain(make_project(tmp_path / "toy", stages))
+    assert state.is_completed(), state.message
+    assert task_states(state)["flaky"] == ("Completed", 2)
+
+
+def test_lines_and_failures_of_a_stage(tmp_path):
+    stages = """
+stages:
+  own:
+    cmd: python own.py
+  killed:
+    cmd: python -c 'import os; os.kill(os.getpid(), 9)'
+  slow:
+    cmd: sleep 60
+"""
+    root, lines = make_project(tmp_path / "toy", stages), []
+    fault = "error: labels/a.txt, line 3: four numbers"
+    (root / "own.py").write_text(f"import sys\nprint('1%', '2%', '3%', 'done', sep='\\r')\nsys.exit({fault!r})\n")
+    with pytest.raises(StageFailedError, match=r"^own: labels/a\.txt, line 3: four numbers$"):
+        reproduce(root, "own", False, None, lines.append)
+    assert "done" in lines
+    assert not {"2%", "3%"} & set(lines)
+    with pytest.raises(InfrastructureError, match=r"-9|137|killed"):
+        reproduce(root, "killed", False, None, lines.append)
+    start = time.monotonic()
+    with pytest.raises(InfrastructureError, match="longer than its timeout_s of 3 s"):
+        reproduce(root, "slow", False, 3, lines.append)
+    assert time.monotonic() - start < 30
+    assert not [p for p in psutil.Process().children(recursive=True) if "sleep" in p.name()]
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_ending_the_run_ends_the_stage(tmp_path, number):
+    """Only our process is told to end, as by a supervisor; the stage must not go on writing."""
+    stage = "import os, time\nopen('pid', 'w').write(str(os.getpid()))\nwhile True: time.sleep(0.1)\n"
+    root = make_project(tmp_path / "toy", "stages:\n  train:\n    cmd: python train.py\n    deps: [train.py]\n")
+    (root / "train.py").write_text(stage)
+    code = "import sys; from pathlib import Path; from flows.dvc_process import reproduce; import signal\n"
+    code += "signal.signal(signal.SIGTERM, lambda n, f: sys.exit(143))\n"
+    code += "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
+    code += "reproduce(Path('.'), 'train', False, None, print)"
+    run = subprocess.Popen([sys.executable, "-c", code], cwd=root, env={**os.environ, "PYTHONPATH": str(REPOSITORY)})
+    deadline = time.monotonic() + 40
+    while not ((root / "pid").exists() and (root / "pid").read_text()) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    stage_pid = int((root / "pid").read_text())
+    run.send_signal(number)
+    assert run.wait(timeout=40) != 0
+    assert not psutil.pid_exists(stage_pid)
