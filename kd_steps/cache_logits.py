@@ -52,7 +52,7 @@ def main() -> None:
             lambda part: answers(part, teacher, views, params.cache_logits.batch, progress),
             told,
         )
-    cache = teacher_cache.TeacherCache(FOLDER, header)
+    cache = teacher_cache.TeacherCache(FOLDER, header, len(keys))
     write_json(
         Path("metrics/cache.json"),
         {

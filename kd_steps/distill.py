@@ -32,7 +32,8 @@ def main() -> None:
     section, plan = params.distill, distillation_plan(params)
     sidecar, teacher = trained(params, TEACHER)
     header = cache_header(params, plan, sidecar, teacher, prepared.digest)
-    cache = TeacherCache(CACHE, header)
+    images = prepared.split("train")
+    cache = TeacherCache(CACHE, header, len(images) * len(plan.all_views()))
     if resumable_folder(FOLDER, {"section": section.model_dump(mode="json"), "cache": header.to_dict()}):
         print("a distillation of this student was stopped here; it goes on from its last epoch")  # noqa: T201
     model = initial_model(section, None, sidecar.classes, params.seed)
@@ -43,7 +44,7 @@ def main() -> None:
         section,
         model,
         sidecar.classes,
-        prepared.split("train"),
+        images,
         prepared.split("val"),
         plan,
         header.augmentation_digest,

@@ -119,12 +119,13 @@ class TeacherCache:
     Args:
         folder: where the cache lies.
         expected: the header that the caller's teacher, data and libraries would give.
+        views: how many views the caller needs.
 
     Raises:
-        CacheError: there is no cache, it was made from something else, or a shard is damaged.
+        CacheError: there is no cache, it was made from something else, it is not finished, or a shard is damaged.
     """
 
-    def __init__(self, folder: Path, expected: CacheHeader) -> None:
+    def __init__(self, folder: Path, expected: CacheHeader, views: int) -> None:
         if not (folder / HEADER).exists():
             raise CacheError(f"{folder}: no teacher cache; run `dvc repro cache_logits`")
         if faults := expected.differences(read_json(folder / HEADER)):
@@ -138,6 +139,8 @@ class TeacherCache:
             if fault := shard_fault(path):
                 raise CacheError(f"{path}: {fault}; run `dvc repro -f cache_logits`, which makes only this shard again")
         self._open()
+        if len(self) != views:
+            raise CacheError(f"{folder}: holds {len(self)} of {views} views; run `dvc repro cache_logits` to finish it")
 
     def _open(self) -> None:
         self._columns = [pa.ipc.open_file(pa.memory_map(str(path))).read_all() for path in self.shards]
@@ -180,7 +183,7 @@ class TeacherCache:
             pixel_hash=table["pixel_hash"][row].as_py(),
             anchors=anchors,
             class_logits=logits.reshape(len(anchors), len(self.header.classes)),
-            box_bins=unpack_bins(table["box_bins"][row].as_buffer(), self.header).reshape(len(anchors), 4, -1),
+            box_bins=unpack_bins(table["box_bins"][row].as_buffer(), self.header).reshape(len(anchors), 4, self.header.bins),
         )
 
 

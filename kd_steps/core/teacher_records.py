@@ -78,7 +78,7 @@ def sparse_records(
     records = []
     for logits, boxes, pixel_hash in zip(class_logits, box_outputs, pixel_hashes, strict=True):
         kept = keep_anchors(logits, score_threshold, max_anchors)
-        bins = boxes.float()[:, kept].T.reshape(len(kept), 4, -1)
+        bins = boxes.float()[:, kept].T.reshape(len(kept), 4, len(boxes) // 4)
         records.append(
             TeacherRecord(
                 pixel_hash=pixel_hash,
@@ -114,4 +114,4 @@ def student_at(class_logits: Tensor, box_outputs: Tensor, batch: TeacherBatch) -
     """
     logits = class_logits[batch.sample, :, batch.anchor]
     boxes = box_outputs[batch.sample, :, batch.anchor]
-    return logits, boxes.reshape(len(boxes), 4, -1)
+    return logits, boxes.reshape(len(boxes), 4, box_outputs.shape[1] // 4)

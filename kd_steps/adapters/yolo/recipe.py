@@ -9,7 +9,7 @@ import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import nn
@@ -85,6 +85,7 @@ def training_run(
     folder: Path,
     distillation: Distillation | None = None,
     new_parts: NewPartDraws | None = None,
+    keep: Literal["best", "last"] = "best",
 ) -> TrainingRun:
     """A training as its section of ``params.yaml`` describes it."""
     machine = hardware(params)
@@ -107,6 +108,7 @@ def training_run(
         folder=folder,
         distillation=distillation,
         new_parts=new_parts,
+        keep=keep,
     )
 
 

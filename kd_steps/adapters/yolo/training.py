@@ -8,7 +8,7 @@ import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -81,6 +81,7 @@ class TrainingRun:
         folder: where the run keeps its checkpoints until it is finished.
         distillation: the teacher, if there is one.
         new_parts: how few-shot batches are mixed, if they are.
+        keep: which weights the training gives: those with the best validation mAP, or the last.
     """
 
     model: DetectionModel
@@ -101,6 +102,7 @@ class TrainingRun:
     folder: Path
     distillation: Distillation | None = None
     new_parts: NewPartDraws | None = None
+    keep: Literal["best", "last"] = "best"
 
 
 class TrainingModel(DetectionModel):
@@ -234,15 +236,15 @@ class RetortTrainer(DetectionTrainer):
 
 
 def train(run: TrainingRun) -> DetectionModel:
-    """Train, or go on with a training that was killed, and return the best weights by validation mAP.
+    """Train, or go on with a training that was killed, and return the weights that ``run.keep`` asks for.
 
     Returns:
         A plain Ultralytics detector, fp32, on the CPU.
     """
     trainer = RetortTrainer(run)
     trainer.train()
-    kept = run.folder / "resume" / "best.pt"
-    model, _ = load_checkpoint(kept if kept.exists() else run.folder / "resume" / "last.pt")
+    best, last = (run.folder / "resume" / name for name in ("best.pt", "last.pt"))
+    model, _ = load_checkpoint(best if run.keep == "best" and best.exists() else last)
     model = model.float().cpu()
     model.names = dict(enumerate(run.classes))
     return model

@@ -1,0 +1,170 @@
+"""Stage `few_shot`: the student and a handful of pictures of new parts → a student that knows the new classes."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from kd_steps.adapters.files import resumable_folder, write_json
+from kd_steps.adapters.part_sets import PartPicture, PartSet, read_part_sets
+from kd_steps.core.labelled import LabelledImage
+from kd_steps.core.labels import parse_yolo
+from kd_steps.core.part_classes import classes_with_new_parts
+from kd_steps.core.schedule import EpochWeights
+from kd_steps.core.views import ViewPlan
+from kd_steps.edge.contract import canonical_digest
+from kd_steps.params import Params, load_params
+from kd_steps.stage_entry import run_stage
+
+if TYPE_CHECKING:
+    from kd_steps.adapters.prepared import PreparedSet
+    from kd_steps.adapters.sidecar import Sidecar
+
+FOLDER = Path("models/few_shot")
+STUDENT = Path("models/student")
+NEW_PARTS = Path("data/new_parts")
+
+
+def main() -> None:
+    """Teach the student the new parts; without any, give the same student and say so."""
+    from kd_steps.adapters.prepared import load_prepared
+    from kd_steps.adapters.sidecar import WEIGHTS, read_sidecar
+
+    params, prepared, student = load_params(), load_prepared(), read_sidecar(STUDENT)
+    sets = read_part_sets(NEW_PARTS)
+    classes = classes_with_new_parts(student.classes, prepared.new_classes, [s.names for s in sets if s.pictures])
+    new_classes = classes[len(student.classes) :]
+    shots = [image for part in sets for image in labelled_shots(part, classes)]
+    if new_classes and shots:
+        measured = teach(params, prepared, student, classes, shots)
+    else:
+        shutil.rmtree(FOLDER, ignore_errors=True)
+        FOLDER.mkdir(parents=True)
+        shutil.copyfile(STUDENT / WEIGHTS, FOLDER / WEIGHTS)
+        shutil.copyfile(STUDENT / "results.csv", FOLDER / "results.csv")
+        write_few_shot_sidecar(student, student.classes, student.parameters, {})
+        measured = {"epochs": 0}
+        print(f"{NEW_PARTS}: no new parts; the student is handed on as it is")  # noqa: T201
+    per_class = {name: sum(int((s.class_ids == classes.index(name)).any()) for s in shots) for name in new_classes}
+    write_json(Path("metrics/few_shot.json"), {"new_classes": list(new_classes), "shots": per_class, **measured})
+
+
+def labelled_shots(part: PartSet, classes: Sequence[str]) -> list[LabelledImage]:
+    """The pictures of a set, their label numbers translated by class name.
+
+    Raises:
+        ValueError: names each file that cannot be used.
+    """
+    if part.fault is not None:
+        raise ValueError(f"{part.folder}: {part.fault}")
+    return [labelled_shot(picture, part.names, classes) for picture in part.pictures]
+
+
+def labelled_shot(picture: PartPicture, names: Sequence[str], classes: Sequence[str]) -> LabelledImage:
+    """One picture of a set with its labels.
+
+    Raises:
+        ValueError: the picture or its label file cannot be read, or a line is wrong.
+    """
+    from kd_steps.adapters.images import decode_bgr, measure
+
+    if not picture.label.exists():
+        raise ValueError(f"{picture.label}: missing; an empty file says that {picture.path.name} has no objects")
+    labels, faults = parse_yolo(picture.label.read_text(encoding="utf-8"), len(names))
+    if faults:
+        raise ValueError("; ".join(f"{picture.label}, line {fault.line}: {fault.message}" for fault in faults))
+    data = picture.path.read_bytes()
+    facts = measure(data, decode_bgr(data, str(picture.path)), str(picture.path))
+    numbers = np.array([classes.index(name) for name in names], dtype=np.int64)
+    return LabelledImage(
+        path=picture.path,
+        digest=facts.sha256,
+        size_wh_px=(facts.width_px, facts.height_px),
+        class_ids=numbers[labels.class_ids],
+        boxes_xywh=labels.boxes_cxcywh.astype(np.float32),
+    )
+
+
+def teach(
+    params: Params, prepared: PreparedSet, student: Sidecar, classes: Sequence[str], shots: Sequence[LabelledImage]
+) -> dict[str, object]:
+    """Fine-tune the student on the shots while base pictures are replayed and its old answers held.
+
+    Returns:
+        What the training measured.
+    """
+    from kd_steps.adapters.sidecar import WEIGHTS
+    from kd_steps.adapters.yolo.answering import frozen, trained
+    from kd_steps.adapters.yolo.models import add_classes, parameter_count
+    from kd_steps.adapters.yolo.recipe import finish, training_run
+    from kd_steps.adapters.yolo.training import Distillation, NewPartDraws, train
+    from kd_steps.core.distillation import TermWeights
+
+    few = params.few_shot
+    section = params.distill.model_copy(
+        update={
+            **few.model_dump(include=set(type(few).model_fields) & set(type(params.distill).model_fields)),
+            "warmup_epochs": 1.0,
+            "val_interval_epochs": few.epochs,
+        }
+    )
+    _, base = trained(params, STUDENT)
+    fingerprint = {
+        "section": few.model_dump(mode="json"),
+        "student": student.sha256,
+        "seed": params.seed,
+        "shots": canonical_digest([[s.digest, s.class_ids.tolist(), s.boxes_xywh.tolist()] for s in shots]),
+    }
+    if resumable_folder(FOLDER, fingerprint):
+        print("a training on these new parts was stopped here; it goes on from its last epoch")  # noqa: T201
+    model = add_classes(base, classes[len(student.classes) :])
+    run = training_run(
+        params,
+        section,
+        model,
+        classes,
+        [*prepared.split("train"), *shots],
+        prepared.split("val"),
+        ViewPlan(few.epochs, 0, few.epochs, 0),
+        student.contract.augmentation_digest,
+        FOLDER,
+        Distillation(
+            terms=TermWeights(1.0, 1.0, params.distill.box_temperature),
+            weights_at=lambda _: EpochWeights("few_shot", few.base_distillation_weight, 1.0, 1.0),
+            live=frozen(params, base).answer,
+        ),
+        NewPartDraws(len(shots), few.new_part_share, few.iterations_per_epoch * few.batch),
+        keep="last",  # the validation split knows no new class, so its best epoch is the one that learnt least of it
+    )
+    measured = finish(run, train(run), FOLDER / WEIGHTS)
+    write_few_shot_sidecar(student, classes, parameter_count(model), measured)
+    (FOLDER / "fingerprint.json").unlink()
+    return measured
+
+
+def write_few_shot_sidecar(
+    student: Sidecar, classes: Sequence[str], parameters: int, measured: dict[str, object]
+) -> None:
+    """The note of the weights that this stage hands on."""
+    from kd_steps.adapters.sidecar import write_sidecar
+
+    write_sidecar(
+        FOLDER,
+        kind="few_shot",
+        model=student.model,
+        classes=classes,
+        new_classes=classes[len(student.classes) :],
+        parameters=parameters,
+        contract=student.contract,
+        dataset_digest=student.dataset_digest,
+        training=measured or student.training,
+        lineage={**student.lineage, "student_sha256": student.sha256},
+    )
+
+
+if __name__ == "__main__":
+    run_stage(main)
