@@ -18,7 +18,7 @@ from kd_steps.core.boxes import xyxy_to_yolo
 from kd_steps.core.labels import Labels, format_yolo
 from kd_steps.core.records import PictureFacts
 
-ROWS_PER_GROUP = 4096
+ROWS_PER_GROUP = 1024
 
 IMAGES_SCHEMA = pa.schema(
     [
