@@ -45,9 +45,11 @@ def free_port(wanted: int) -> int:
 def mlflow_service(root: Path, port: int) -> Service:
     """MLflow over the project's SQLite file, or over the database that ``MLFLOW_TRACKING_URI`` names."""
     store = os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{root.resolve() / 'mlflow.db'}"
-    artifacts = str(root.resolve() / "mlartifacts")
+    # A plain folder, as runs without this server use it: with a proxied address they could not write to the same
+    # experiment. Both are on this machine.
+    artifacts = (root.resolve() / "mlartifacts").as_uri()
     page = f"http://{HOST}:{port}"
-    flags = ["--host", HOST, "--port", str(port), "--backend-store-uri", store, "--artifacts-destination", artifacts]
+    flags = ["--host", HOST, "--port", str(port), "--backend-store-uri", store, "--default-artifact-root", artifacts]
     # One worker holds the memory down; a person looks at one page at a time.
     return Service(
         "MLflow", page, f"{page}/health", [sys.executable, "-m", "mlflow", "server", *flags, "--workers", "1"]

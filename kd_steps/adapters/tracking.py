@@ -169,7 +169,8 @@ def register_engine(store: Store, name: str, run_id: str, folder: Path, tags: Ma
         with _upload_patience():
             store.client.log_artifacts(run_id, str(folder), artifact_path=path)
         cut = {key: value[:_TAG_LIMIT] for key, value in tags.items()}
-        version = store.client.create_model_version(name, f"runs:/{run_id}/{path}", run_id, tags=cut).version
+        source = f"runs:/{run_id}/{path}"
+        version = store.client.create_model_version(name, source, run_id, tags=cut, await_creation_for=0).version
     if store.client.get_model_version(name, version).tags.get(STATE_TAG) != "production":
         set_state(store, name, version, "candidate")
     return Registered(name, str(version), created)
@@ -210,6 +211,7 @@ def set_state(store: Store, name: str, version: str, state: State) -> None:
 def _client(uri: str) -> MlflowClient:
     for name, value in _PATIENCE.items():
         os.environ.setdefault(name, value)
+    os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
     for chatty in ("alembic", "mlflow.store.db.utils"):  # a new SQLite file is not news
         logging.getLogger(chatty).setLevel(logging.WARNING)
     if not urlsplit(uri).scheme.startswith(("http", "databricks", "file")) and "://" in uri:

@@ -1,0 +1,51 @@
+import pytest
+
+from kd_steps.core.dossier_tables import class_rows, engine_rows, failures, few_shot_rows, gate_rows, headline
+from kd_steps.core.verdicts import failing_rules, passed_targets
+from tests.dossier_fixture import engines_metrics, gate_verdict
+
+
+def test_a_failed_gate_leads_and_names_the_engine():
+    gate = gate_verdict(passed=False)
+    assert "openvino-fp16 did not pass" in headline(gate)
+    assert gate_rows(gate)[0].verdict == "fail"
+    assert len(failures(gate, required=True)) == len(failing_rules(gate)) == 1
+    assert passed_targets(gate) == []
+
+
+def test_an_optional_failure_does_not_block_the_others():
+    gate = gate_verdict(optional_fails=True)
+    assert gate["passed"]
+    assert failures(gate, required=True) == []
+    assert "0.53" in failures(gate, required=False)[0]
+    assert passed_targets(gate) == ["onnx-fp32", "openvino-fp16"]
+
+
+def test_every_rule_has_its_row():
+    gate = gate_verdict()
+    assert {(r.rule, r.target) for r in gate_rows(gate)} == {(r["name"], r["target"]) for r in gate["rules"]}
+
+
+def test_a_class_that_the_teacher_does_not_know_is_last_and_empty_for_it():
+    row = class_rows(engines_metrics())[-1]
+    assert (row.name, row.is_new, row.ap["teacher"]) == ("tombstone", True, None)
+    assert row.ap["onnx-fp32"] is not None
+
+
+def test_what_was_not_measured_is_a_dash():
+    rows = engine_rows({"a": {"per_class": {}, "map50_95": None}})
+    assert rows[0]["map50_95"] == rows[0]["p99"] == rows[0]["size"] == rows[0]["ratio"] == "–"
+
+
+@pytest.mark.parametrize(
+    ("metrics", "rows"),
+    [
+        (
+            {"before": {"map50": 0.1}, "after": {"map50": 0.4, "new": 0.5}},
+            [("map50", "0.1", "0.4", "+0.3"), ("new", "–", "0.5", "–")],
+        ),
+        ({}, []),
+    ],
+)
+def test_few_shot_before_and_after(metrics, rows):
+    assert few_shot_rows(metrics)["rows"] == rows
