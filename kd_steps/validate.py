@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
@@ -15,6 +16,7 @@ from kd_steps.adapters.parallel import map_in_order
 from kd_steps.adapters.part_sets import PartSet, read_part_sets
 from kd_steps.adapters.prepared import PREPARED, PreparedSet, load_prepared
 from kd_steps.core.data_tables import boxes_table, images_table, label_fault, label_path, measured_row
+from kd_steps.core.matching import CORNERS
 from kd_steps.core.parity import choose_probes
 from kd_steps.core.part_tables import PartRecord, new_parts_table, picture_record
 from kd_steps.core.records import PictureFacts
@@ -80,8 +82,10 @@ def main() -> None:
 
 def read_pictures(prepared: PreparedSet) -> pd.DataFrame:
     """Read every picture and every label file of the prepared set, and hold the labels against the boxes table."""
-    boxes_of = dict(iter(prepared.boxes.groupby("image_id")))
-    nothing, n_classes = prepared.boxes.iloc[:0], len(prepared.classes) + len(prepared.new_classes)
+    boxes_of: dict[Any, Any] = prepared.boxes.groupby("image_id").indices
+    class_ids = prepared.boxes["class_id"].to_numpy(dtype=np.int64)
+    corners = prepared.boxes[CORNERS].to_numpy(dtype=np.float64)
+    nothing, n_classes = np.zeros(0, dtype=np.int64), len(prepared.classes) + len(prepared.new_classes)
     paths = [prepared.root / path for path in prepared.images["path"]]
     rows = []
     listed: Any
@@ -90,7 +94,8 @@ def read_pictures(prepared: PreparedSet) -> pd.DataFrame:
     ):
         label = prepared.root / label_path(listed.split, listed.image_id)
         size_px = int(listed.width_px), int(listed.height_px)
-        told = label_fault(read_text(label), boxes_of.get(listed.image_id, nothing), size_px, n_classes)
+        mine = boxes_of.get(listed.image_id, nothing)
+        told = label_fault(read_text(label), class_ids[mine], corners[mine], size_px, n_classes)
         rows.append(measured_row(facts, fault, f"{label}: {told}" if told else None))
     return pd.DataFrame(rows)
 

@@ -100,12 +100,19 @@ def with_box_measures(table: pd.DataFrame) -> pd.DataFrame:
     )
 
 
-def label_fault(text: str | None, listed: pd.DataFrame, size_wh_px: tuple[int, int], n_classes: int) -> str | None:
+def label_fault(
+    text: str | None,
+    class_ids: NDArray[np.int64],
+    boxes_xyxy_px: NDArray[np.float64],
+    size_wh_px: tuple[int, int],
+    n_classes: int,
+) -> str | None:
     """What is wrong with the label file of one picture, with the line; None if it says what the boxes table says.
 
     Args:
         text: of the file; None if there is none.
-        listed: the picture's rows of the boxes table.
+        class_ids: of the picture's rows in the boxes table, (n,).
+        boxes_xyxy_px: corners of these rows, (n, 4).
         size_wh_px: width and height of the picture.
         n_classes: base and new classes.
     """
@@ -114,8 +121,7 @@ def label_fault(text: str | None, listed: pd.DataFrame, size_wh_px: tuple[int, i
     labels, faults = parse_yolo(text, n_classes)
     if faults:
         return told_faults(faults)
-    corners = listed[CORNERS].to_numpy(dtype=np.float64).reshape(-1, 4)
-    expected = _sorted(listed["class_id"].to_numpy(dtype=np.int64), xyxy_to_yolo(corners, *size_wh_px))
+    expected = _sorted(class_ids, xyxy_to_yolo(boxes_xyxy_px, *size_wh_px))
     found = _sorted(labels.class_ids, labels.boxes_cxcywh)
     if len(found) != len(expected):
         return f"the file has {len(found)} objects, the boxes table {len(expected)}"
