@@ -38,9 +38,9 @@ def labelled_images(images: pd.DataFrame, boxes: pd.DataFrame, root: Path, split
         root: the folder that the table's paths are relative to.
         split: ``train``, ``val``, ``test`` or ``defect_free``.
     """
-    by_image = dict(iter(boxes[boxes["split"] == split].groupby("image_id")))
+    by_image = {str(image_id): rows for image_id, rows in boxes[boxes["split"] == split].groupby("image_id")}
     chosen = images[images["split"] == split].sort_values("sha256")
-    return [_labelled(row, by_image.get(row.image_id), root) for row in chosen.itertuples()]
+    return [_labelled(row, by_image.get(str(row.image_id)), root) for row in chosen.itertuples()]
 
 
 def _labelled(row: object, boxes: pd.DataFrame | None, root: Path) -> LabelledImage:
