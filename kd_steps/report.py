@@ -57,7 +57,9 @@ def main() -> None:
         "engine_rows": engine_rows(engines),
         "latency": latency_picture(lines),
         "gate_rows": gate_rows(gate),
-        "few_shot": few_shot_rows(_optional(METRICS / "few_shot.json")),
+        "few_shot": few_shot_rows(
+            _optional(METRICS / "few_shot.json"), _optional(METRICS / "distill.json"), engines[shown_engine]
+        ),
         "validation": _optional(METRICS / "validation.json"),
         "dataset": _optional(PREPARED / "dataset.json"),
         "lineage": lineage_of(Path.cwd()),

@@ -141,9 +141,22 @@ def engine_rows(engines: Mapping[str, Any]) -> list[dict[str, str]]:
     return rows
 
 
-def few_shot_rows(metrics: Mapping[str, Any]) -> dict[str, Any]:
-    """Before and after of the few-shot stage: rows (name, before, after, change); else its plain numbers."""
-    before, after = (numeric_leaves(metrics.get(side) or {}) for side in ("before", "after"))
+def few_shot_rows(metrics: Mapping[str, Any], student: Mapping[str, Any], engine: Mapping[str, Any]) -> dict[str, Any]:
+    """Before and after the few-shot stage: rows (name, before, after, change) and the shots of each class.
+
+    Args:
+        metrics: ``metrics/few_shot.json``.
+        student: ``metrics/distill.json``, the student as it was before; both have ``val_…`` on the base classes.
+        engine: an engine's entry of ``metrics/engines.json``: what the new classes became on the test pictures.
+    """
+    if not metrics.get("new_classes"):
+        return {"rows": [], "numbers": {}}
+    before = {k: v for k, v in numeric_leaves(student).items() if k.startswith("val_")}
+    after = {k: v for k, v in numeric_leaves(metrics).items() if k.startswith("val_")}
+    for name in metrics["new_classes"]:
+        measured = (engine.get("per_class") or {}).get(name) or {}
+        if measured.get("ap50") is not None:
+            after[f"test AP50 of {name} (new; unknown before)"] = measured["ap50"]
     rows = [
         (
             name,
@@ -153,9 +166,8 @@ def few_shot_rows(metrics: Mapping[str, Any]) -> dict[str, Any]:
         )
         for name in dict.fromkeys([*before, *after])
     ]
-    rest = {key: value for key, value in metrics.items() if key not in ("before", "after")}
-    notes = [value for value in rest.values() if isinstance(value, str)]
-    return {"rows": rows, "numbers": {k: shown(v) for k, v in numeric_leaves(rest).items()}, "notes": notes}
+    shots = {f"shots of {name}": shown(count) for name, count in (metrics.get("shots") or {}).items()}
+    return {"rows": rows, "numbers": shots}
 
 
 def shown_ap(value: float | None) -> str:

@@ -1,5 +1,3 @@
-import pytest
-
 from kd_steps.core.dossier_tables import class_rows, engine_rows, failures, few_shot_rows, gate_rows, headline
 from kd_steps.core.verdicts import failing_rules, passed_targets
 from tests.dossier_fixture import engines_metrics, gate_verdict
@@ -37,15 +35,16 @@ def test_what_was_not_measured_is_a_dash():
     assert rows[0]["map50_95"] == rows[0]["p99"] == rows[0]["size"] == rows[0]["ratio"] == "–"
 
 
-@pytest.mark.parametrize(
-    ("metrics", "rows"),
-    [
-        (
-            {"before": {"map50": 0.1}, "after": {"map50": 0.4, "new": 0.5}},
-            [("map50", "0.1", "0.4", "+0.3"), ("new", "–", "0.5", "–")],
-        ),
-        ({}, []),
-    ],
-)
-def test_few_shot_before_and_after(metrics, rows):
-    assert few_shot_rows(metrics)["rows"] == rows
+def test_few_shot_before_and_after():
+    metrics = {"new_classes": ["tombstone"], "shots": {"tombstone": 10}, "val_map50": 0.75, "epochs": 4}
+    engine = {"per_class": {"tombstone": {"ap50": 0.5}}}
+    found = few_shot_rows(metrics, {"val_map50": 0.5, "epochs": 9}, engine)
+    assert found["rows"] == [
+        ("val_map50", "0.5", "0.75", "+0.25"),
+        ("test AP50 of tombstone (new; unknown before)", "–", "0.5", "–"),
+    ]
+    assert found["numbers"] == {"shots of tombstone": "10"}
+
+
+def test_without_new_parts_there_is_no_before_and_after():
+    assert few_shot_rows({"new_classes": [], "epochs": 0}, {"val_map50": 0.5}, {})["rows"] == []
