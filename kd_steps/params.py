@@ -249,7 +249,7 @@ class Report(Section):
 
 class Register(Section):
     experiment: str
-    model_prefix: Annotated[str, Field(min_length=1)]
+    model_prefix: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")]
 
 
 class Compute(Section):
