@@ -306,8 +306,13 @@ def load_params(path: Path = PARAMS_FILE) -> Params:
     try:
         return Params.model_validate(raw)
     except ValidationError as error:
-        lines = [f"{path}: {_describe(dict(fault))}" for fault in error.errors()]
+        lines = [f"{path}: {_describe(dict(fault))}" for fault in error.errors() if not _beside_the_point(dict(fault))]
         raise ParamsError("\n".join(dict.fromkeys(lines))) from error
+
+
+def _beside_the_point(fault: dict[str, Any]) -> bool:
+    """Whether a fault only says that a mapping is not a name, where both may stand; the mapping's own fault follows."""
+    return fault["loc"][-1:] == ("str",) and isinstance(fault["input"], dict)
 
 
 def _describe(fault: dict[str, Any]) -> str:
