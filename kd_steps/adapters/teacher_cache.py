@@ -100,6 +100,9 @@ def write_shards(
                 writer.write_table(pa.Table.from_pylist(rows, schema=SCHEMA))
             write_json(path.with_suffix(".json"), {"sha256": sha256_of(path), "views": len(part)})
         on_shard(len(part), fresh)
+    for stale in folder.glob("shard-*.*"):  # of a time with smaller shards
+        if int(stale.stem.removeprefix("shard-")) * shard_views >= len(keys):
+            stale.unlink()
 
 
 def shard_fault(path: Path, views: int | None = None) -> str | None:
@@ -107,7 +110,10 @@ def shard_fault(path: Path, views: int | None = None) -> str | None:
     note = path.with_suffix(".json")
     if not path.exists() or not note.exists():
         return "is missing or was not finished"
-    told = read_json(note)
+    try:
+        told = read_json(note)
+    except ValueError:
+        return "was not finished (its note is torn)"
     if views is not None and told["views"] != views:
         return f"holds {told['views']} views instead of {views}"
     return None if told["sha256"] == sha256_of(path) else "does not have the bytes that were written (sha256 differs)"
@@ -179,11 +185,12 @@ class TeacherCache:
         table, row = self._columns[place[0]], place[1]
         anchors = np.frombuffer(table["anchors"][row].as_buffer(), np.int32)
         logits = np.frombuffer(table["class_logits"][row].as_buffer(), np.float16)
+        bins = unpack_bins(table["box_bins"][row].as_buffer(), self.header)
         return TeacherRecord(
             pixel_hash=table["pixel_hash"][row].as_py(),
             anchors=anchors,
             class_logits=logits.reshape(len(anchors), len(self.header.classes)),
-            box_bins=unpack_bins(table["box_bins"][row].as_buffer(), self.header).reshape(len(anchors), 4, self.header.bins),
+            box_bins=bins.reshape(len(anchors), 4, self.header.bins),
         )
 
 

@@ -1,0 +1,54 @@
+"""Atomic writes and folders that survive a kill."""
+
+import json
+
+import pytest
+
+from kd_steps.adapters.files import atomic_path, read_json, resumable_folder, sha256_of, write_json
+
+
+def test_an_error_while_writing_leaves_the_old_file_and_no_other(tmp_path):
+    path = tmp_path / "a.txt"
+    path.write_text("old")
+    with pytest.raises(UnicodeEncodeError), atomic_path(path) as temporary:
+        temporary.write_text("ne\udcff", encoding="utf-8")
+    assert path.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [path]
+    with atomic_path(path) as temporary:
+        temporary.write_text("new")
+        assert path.read_text() == "old"
+    assert path.read_text() == "new"
+    assert path.stat().st_mode & 0o777 == 0o644
+
+
+def test_json_round_trip_and_its_faults(tmp_path):
+    write_json(tmp_path / "deep/a.json", {"b": 1, "a": [0.5]})
+    assert read_json(tmp_path / "deep/a.json") == {"b": 1, "a": [0.5]}
+    assert list(json.loads((tmp_path / "deep/a.json").read_text())) == ["b", "a"]
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        write_json(tmp_path / "a.json", {"a": float("nan")})
+    assert not (tmp_path / "a.json").exists()
+    with pytest.raises(FileNotFoundError, match=r"a\.json: no such file; `dvc repro` makes it"):
+        read_json(tmp_path / "a.json")
+    (tmp_path / "a.json").write_text("{")
+    with pytest.raises(ValueError, match=r"a\.json: not valid JSON .*; delete it"):
+        read_json(tmp_path / "a.json")
+
+
+def test_sha256_is_the_standard_one(tmp_path):
+    (tmp_path / "abc").write_bytes(b"abc")
+    assert sha256_of(tmp_path / "abc") == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+
+
+def test_a_folder_is_gone_on_with_only_by_the_same_run(tmp_path):
+    folder = tmp_path / "run"
+    assert not resumable_folder(folder, {"seed": 0})
+    (folder / "work").write_text("half")
+    assert resumable_folder(folder, {"seed": 0})
+    assert (folder / "work").exists()
+    assert not resumable_folder(folder, {"seed": 1})
+    assert not (folder / "work").exists()
+    (folder / "fingerprint.json").unlink()
+    (folder / "work").write_text("a finished run's")
+    assert not resumable_folder(folder, {"seed": 1})
+    assert not (folder / "work").exists()
