@@ -70,7 +70,9 @@ def weight_file(weights: str | None) -> Path | None:
         return None if weights is None else Path(weights)
     from kd_steps.adapters.tracking import download_weights
 
-    return download_weights(weights, Path(".retort/weights"))
+    folder = Path(".retort/weights")
+    folder.mkdir(parents=True, exist_ok=True)
+    return download_weights(Path.cwd(), weights, folder)
 
 
 if __name__ == "__main__":

@@ -200,11 +200,11 @@ def pack_bins(bins: NDArray[np.floating[Any]], header: CacheHeader) -> bytes:
     Distances are kept as they are; bins relative to each side's largest, which leaves their distribution the same.
     """
     if header.bins == 1:
-        return bins.astype(np.float16).tobytes()
+        return bytes(bins.astype(np.float16).data)
     relative = bins - bins.max(axis=-1, keepdims=True)
     if header.box_bins == "int8":
-        return np.clip(np.rint(relative / INT8_STEP), -128, 0).astype(np.int8).tobytes()
-    return relative.astype(np.float16).tobytes()
+        relative = np.clip(np.rint(relative / INT8_STEP), -128, 0)
+    return bytes(relative.astype(np.dtype(header.box_bins)).data)
 
 
 def unpack_bins(stored: Any, header: CacheHeader) -> NDArray[np.floating[Any]]:

@@ -208,6 +208,24 @@ def set_state(store: Store, name: str, version: str, state: State) -> None:
         _set_mlflow_stage(store, name, before, "Archived")
 
 
+def download_weights(root: Path, model_uri: str, folder: Path) -> Path:
+    """Fetch a registered model, such as ``models:/retort-teacher@production``, and give its only ``.pt`` file.
+
+    Raises:
+        TrackingError: MLflow cannot be reached or knows no such model, or it does not hold exactly one ``.pt`` file.
+    """
+    uri = tracking_uri(root)
+    with _clear_errors(uri):
+        _client(uri)  # sets the patience and looks at the database before MLflow does
+        from mlflow import artifacts
+
+        fetched = Path(artifacts.download_artifacts(artifact_uri=model_uri, dst_path=str(folder), tracking_uri=uri))
+    weights = sorted(fetched.rglob("*.pt"))
+    if len(weights) != 1:
+        raise TrackingError(f"{model_uri} holds {len(weights)} .pt files; a teacher needs exactly one")
+    return weights[0]
+
+
 def _client(uri: str) -> MlflowClient:
     for name, value in _PATIENCE.items():
         os.environ.setdefault(name, value)

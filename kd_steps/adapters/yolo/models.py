@@ -137,6 +137,7 @@ def add_classes(model: DetectionModel, new_classes: Sequence[str]) -> DetectionM
 
 
 def _wider(conv: nn.Conv2d, more: int) -> nn.Conv2d:
+    assert conv.bias is not None  # the last convolution of a class branch always has one
     weight, bias = extend_class_rows(conv.weight.data, conv.bias.data, more, NEW_CLASS_PRIOR)
     wider = nn.Conv2d(conv.in_channels, len(bias), kernel_size=1)
     wider.weight, wider.bias = nn.Parameter(weight), nn.Parameter(bias)

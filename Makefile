@@ -1,0 +1,64 @@
+# Retort: `make help` lists the targets. `make demo` and `make test` do all set-up themselves.
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+
+PYTHON ?= python3.11
+VENV := .venv
+BIN := $(VENV)/bin
+
+# One environment for every target: no phone-home, no self-installing libraries, settings inside the project.
+export PATH := $(CURDIR)/$(BIN):$(PATH)
+export DVC_NO_ANALYTICS = 1
+export DO_NOT_TRACK = true
+export PREFECT_SERVER_ANALYTICS_ENABLED = false
+export PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS = 90
+export MLFLOW_DISABLE_TELEMETRY = true
+export MLFLOW_SERVER_ENABLE_JOB_EXECUTION = false
+export YOLO_OFFLINE = true
+export YOLO_AUTOINSTALL = false
+export YOLO_CONFIG_DIR = $(CURDIR)/.retort/ultralytics
+
+.PHONY: help setup demo test check format ui bench lock deps clean
+
+help: ## list the targets
+	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 20
+
+setup: $(VENV)/.installed ## set up .venv from requirements.lock (the other targets do this themselves)
+
+$(VENV)/.installed: requirements.lock pyproject.toml
+	@infra/setup.sh "$(PYTHON)" "$(VENV)"
+	@touch $@
+
+demo: setup ## run the whole pipeline on drawn boards; at most 10 minutes on two cores
+	@dvc repro
+	@retort summary
+
+test: setup ## every test that this machine can run
+	@pytest
+
+check: setup ## format, lint, types and import rules
+	@ruff format --check .
+	@ruff check .
+	@mypy kd_steps flows
+	@lint-imports
+
+format: setup ## put the code into format
+	@ruff format .
+	@ruff check --fix .
+
+ui: setup ## the MLflow and Prefect pages on loopback; Ctrl-C ends both
+	@retort ui
+
+bench: setup ## the benchmarks; results go to tests/bench/results/
+	@for file in tests/bench/*.py; do echo "== $$file"; python "$$file"; done
+
+deps: setup ## write the Python files that each stage imports into dvc.yaml
+	@python tests/stage_deps.py
+
+lock: ## resolve requirements.lock anew
+	@uv pip compile pyproject.toml --extra dev --python-version 3.11 --generate-hashes \
+	  --no-emit-index-url --no-annotate --no-header --upgrade -q -o requirements.lock
+
+clean: ## remove what the stages made, but not DVC's cache, MLflow's store or your data
+	@rm -rf data/prepared data/validated data/cache data/new_parts/held_out models metrics plots evaluation report .retort
