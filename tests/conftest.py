@@ -1,8 +1,19 @@
 """Fixtures that several folders of tests share."""
 
+import os
 import shutil
+import tempfile
 
 import pytest
+
+CONFIGURATION = tempfile.TemporaryDirectory(prefix="retort-ultralytics-")
+
+
+def pytest_configure():
+    """Before any test imports Ultralytics: no network, and settings of its own instead of the user's."""
+    os.environ.setdefault("YOLO_OFFLINE", "true")
+    os.environ.setdefault("YOLO_AUTOINSTALL", "false")
+    os.environ.setdefault("YOLO_CONFIG_DIR", CONFIGURATION.name)
 
 
 @pytest.fixture(scope="session")
@@ -27,3 +38,11 @@ def own_engine(engines_dir, tmp_path):
         return shutil.copytree(engines_dir / name, tmp_path / name)
 
     return copy
+
+
+@pytest.fixture(scope="session")
+def training_project(tmp_path_factory):
+    """A tiny project with a prepared set and no model; read-only for tests."""
+    from training_fixture import write_training_project
+
+    return write_training_project(tmp_path_factory.mktemp("training"))

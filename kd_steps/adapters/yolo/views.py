@@ -190,7 +190,7 @@ class EpochSampler(Sampler[tuple[int, int]]):
             order = replay_draws(self.count, self.new_count, self.draws, self.new_share, generator)
         else:
             order = torch.randperm(self.count, generator=generator)
-        padded = order.repeat(2)[: len(self) * self.world_size]  # every rank the same number of batches
+        padded = order.repeat(self.world_size)[: len(self) * self.world_size]  # every rank the same number of batches
         for index in padded[self.rank :: self.world_size].tolist():
             yield epoch, index
 
