@@ -1,0 +1,194 @@
+"""Detectors built, loaded, extended and saved."""
+
+import pickletools
+import zipfile
+
+import pytest
+import torch
+from training_fixture import SMALL, decided_model
+
+from kd_steps.adapters.files import sha256_of
+
+CLASSES = ["bridge", "missing"]
+
+
+def picture():
+    return torch.rand(2, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+
+
+@torch.no_grad()
+def heads(model, images):
+    from kd_steps.adapters.yolo.teacher import distillable_outputs
+
+    return distillable_outputs(model.eval()(images)[1])
+
+
+def modules_in(path):
+    """Every module that a pickle would import, read from its opcodes without running it."""
+    found = set()
+    with zipfile.ZipFile(path) as archive:
+        (name,) = [n for n in archive.namelist() if n.endswith("data.pkl")]
+        strings = []
+        for opcode, argument, _ in pickletools.genops(archive.read(name)):
+            if opcode.name == "GLOBAL":
+                found.add(argument.split(" ")[0])
+            if isinstance(argument, str):
+                strings.append(argument)
+            if opcode.name == "STACK_GLOBAL":
+                found.update(strings[-2:])
+    return found
+
+
+@pytest.fixture
+def weights(tmp_path):
+    from kd_steps.adapters.yolo.models import save_weights
+
+    save_weights(decided_model(), tmp_path / "weights.pt")
+    return tmp_path / "weights.pt"
+
+
+def test_same_seed_same_weights_whatever_was_drawn_before():
+    from kd_steps.adapters.yolo.models import ModelScale, build_model
+
+    first = build_model(ModelScale(**SMALL), CLASSES, 3).state_dict()
+    torch.rand(100)
+    second = build_model(ModelScale(**SMALL), CLASSES, 3).state_dict()
+    other = build_model(ModelScale(**SMALL), CLASSES, 4).state_dict()
+    assert all(torch.equal(first[name], second[name]) for name in first)
+    assert any(not torch.equal(first[name], other[name]) for name in first)
+
+
+def test_a_scale_of_our_own_scales():
+    from kd_steps.adapters.yolo.models import ModelScale, build_model, head_geometry, parameter_count
+
+    small = build_model(ModelScale(**SMALL), CLASSES, 0)
+    wider = build_model(ModelScale(**{**SMALL, "width_multiple": 0.25}), CLASSES, 0)
+    assert 2 < parameter_count(wider) / parameter_count(small) < 5
+    assert small.names == {0: "bridge", 1: "missing"}
+    assert head_geometry(small) == head_geometry(wider)
+    assert head_geometry(small).strides_px == (8, 16, 32)
+    assert (head_geometry(small).bins, head_geometry(small).end2end) == (16, False)
+
+
+def test_heads_with_two_branches_are_known():
+    from kd_steps.adapters.yolo.models import build_model, head_geometry
+
+    found = head_geometry(build_model("yolo26n.yaml", CLASSES, 0))
+    assert (found.bins, found.end2end) == (1, True)
+
+
+def test_another_number_of_levels_is_refused():
+    from kd_steps.adapters.yolo.models import build_model, require_same_geometry
+
+    three, four = decided_model(), build_model("yolov8n-p6.yaml", CLASSES, 0)
+    require_same_geometry(three, three)
+    with pytest.raises(
+        ValueError, match=r"4 levels with strides \(8, 16, 32, 64\) px, .*choose a student in distill.model"
+    ):
+        require_same_geometry(three, four)
+
+
+@pytest.mark.parametrize("architecture", [None, "yolo26n.yaml"])
+def test_new_classes_leave_what_is_said_of_the_old_as_it_is(architecture):
+    from kd_steps.adapters.yolo.models import add_classes
+
+    model = decided_model(architecture=architecture)
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    extended = add_classes(model, ["tombstone", "polarity"])
+    old, new = heads(model, picture()), heads(extended, picture())
+    assert torch.equal(new["scores"][:, :2], old["scores"])
+    assert torch.equal(new["boxes"], old["boxes"])
+    assert torch.allclose(new["scores"][:, 2:].sigmoid(), torch.tensor(0.01), atol=1e-6)
+    assert extended.names == {0: "bridge", 1: "missing", 2: "tombstone", 3: "polarity"}
+    assert (extended.model[-1].nc, extended.yaml["nc"]) == (4, 4)
+    assert extended.model[-1].no == 4 + 4 * extended.model[-1].reg_max
+    assert model.names == {0: "bridge", 1: "missing"}
+    assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())
+
+
+def test_new_rows_learn():
+    from kd_steps.adapters.yolo.models import add_classes
+
+    extended = add_classes(decided_model(), ["tombstone"]).train()
+    extended.requires_grad_()
+    outputs = extended(picture())
+    outputs["scores"][:, 2].sum().backward()
+    rows = [level[-1].weight.grad[2] for level in extended.model[-1].cv3]
+    assert all(row.abs().sum() > 0 for row in rows)
+
+
+def test_saved_weights_are_plain_ultralytics(tmp_path):
+    from ultralytics import YOLO
+
+    from kd_steps.adapters.yolo.models import add_classes, save_weights
+
+    path = tmp_path / "weights.pt"
+    extended = add_classes(decided_model(), ["tombstone"])
+    save_weights(extended, path)
+    assert next(extended.parameters()).dtype == torch.float32, "the caller's model is left as it is"
+    loaded = YOLO(path)
+    assert loaded.names == {0: "bridge", 1: "missing", 2: "tombstone"}
+    found = loaded.predict((picture()[0] * 255).byte().permute(1, 2, 0).numpy(), imgsz=64, conf=0.001, verbose=False)
+    assert len(found) == 1
+    assert not {name for name in modules_in(path) if "kd_steps" in name}
+    assert any("ultralytics" in name for name in modules_in(path)), "the scan sees classes"
+    save_weights(extended, tmp_path / "again.pt")
+    with zipfile.ZipFile(path) as one, zipfile.ZipFile(tmp_path / "again.pt") as two:
+        assert [i.CRC for i in one.infolist()] == [i.CRC for i in two.infolist()]
+
+
+def test_known_weights_load_in_full(weights):
+    from kd_steps.adapters.yolo.models import load_weights
+
+    loaded = load_weights(weights, sha256_of(weights))
+    assert next(loaded.parameters()).dtype == torch.float32
+    old, new = heads(decided_model(), picture()), heads(loaded, picture())
+    assert torch.allclose(old["scores"], new["scores"], atol=0.05), "weights are stored in fp16"
+
+
+def test_a_missing_file_is_named(tmp_path):
+    from kd_steps.adapters.yolo.models import WeightsError, load_weights
+
+    with pytest.raises(WeightsError, match=r"gone\.pt: no such weight file; check the path"):
+        load_weights(tmp_path / "gone.pt", "0" * 64)
+
+
+def test_a_file_that_is_not_pinned_is_refused_before_it_is_opened(weights):
+    from kd_steps.adapters.yolo.models import WeightsError, load_weights
+
+    with pytest.raises(
+        WeightsError, match=rf"weights\.pt: .*if you trust it, set weights_sha256: {sha256_of(weights)}"
+    ):
+        load_weights(weights, None)
+
+
+def test_another_file_than_the_pinned_one_is_refused_before_it_is_opened(tmp_path):
+    from kd_steps.adapters.yolo.models import WeightsError, load_weights
+
+    class Trap:
+        def __reduce__(self):
+            return (open, (str(tmp_path / "sprung"), "w"))
+
+    torch.save({"model": Trap()}, tmp_path / "trap.pt")
+    with pytest.raises(WeightsError, match=rf"sha256 is [0-9a-f]{{64}}, pinned is {'0' * 64}; fetch the file again"):
+        load_weights(tmp_path / "trap.pt", "0" * 64)
+    assert not (tmp_path / "sprung").exists()
+
+
+def test_a_truncated_file_is_told(weights):
+    from kd_steps.adapters.yolo.models import WeightsError, load_weights
+
+    weights.write_bytes(weights.read_bytes()[:-2000])
+    with pytest.raises(WeightsError, match=r"(?s)weights\.pt: cannot be read .*it may be truncated"):
+        load_weights(weights, sha256_of(weights))
+
+
+def test_something_that_is_no_detector_is_told(tmp_path):
+    from ultralytics.nn.tasks import ClassificationModel
+
+    from kd_steps.adapters.yolo.models import WeightsError, load_weights
+
+    path = tmp_path / "classifier.pt"
+    torch.save({"model": ClassificationModel("yolo11n-cls.yaml", nc=2, verbose=False), "train_args": {}}, path)
+    with pytest.raises(WeightsError, match=r"classifier\.pt: holds a ClassificationModel, not a detector"):
+        load_weights(path, sha256_of(path))
