@@ -119,12 +119,13 @@ def finish(run: TrainingRun, model: nn.Module, weights: Path) -> dict[str, Any]:
         What the training measured: epochs, seconds, pictures a second, the last validation scores, peak memory.
     """
     save_weights(model, weights)
-    rows = _last_row_of_each_epoch(results_of(run.folder))
+    table = results_of(run.folder)
+    rows = _last_row_of_each_epoch(table if table.exists() else run.folder / "results.csv")  # killed while clearing up
     with (run.folder / "results.csv").open("w", newline="", encoding="utf-8") as stream:
         writer = csv.DictWriter(stream, fieldnames=list(rows[0]))
         writer.writeheader()
         writer.writerows(rows)
-    shutil.rmtree(run.folder / "run")
+    shutil.rmtree(run.folder / "run", ignore_errors=True)
     shutil.rmtree(run.folder / "resume")
     seconds = _seconds(rows)
     pictures = len(rows) * (run.new_parts.per_epoch if run.new_parts else len(run.train))

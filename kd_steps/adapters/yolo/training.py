@@ -177,6 +177,8 @@ class RetortTrainer(DetectionTrainer):
     def _setup_train(self) -> None:
         super()._setup_train()
         self.ema.ema.__class__ = DetectionModel  # what is validated and saved needs nothing of ours
+        for name in ("precision", "distillation", "epoch_weights"):
+            delattr(self.ema.ema, name)
         unwrap_model(self.model).distillation = self.spec.distillation
 
     def get_dataloader(self, dataset_path: str, batch_size: int = 16, rank: int = 0, mode: str = "train") -> Any:
@@ -241,13 +243,19 @@ def train(run: TrainingRun) -> DetectionModel:
     Returns:
         A plain Ultralytics detector, fp32, on the CPU.
     """
-    trainer = RetortTrainer(run)
-    trainer.train()
     best, last = (run.folder / "resume" / name for name in ("best.pt", "last.pt"))
+    if not (last.exists() and _finished(last, run.options["epochs"])):
+        RetortTrainer(run).train()
     model, _ = load_checkpoint(best if run.keep == "best" and best.exists() else last)
     model = model.float().cpu()
     model.names = dict(enumerate(run.classes))
     return model
+
+
+def _finished(checkpoint: Path, epochs: int) -> bool:
+    """Whether a kill came only after the last epoch; Ultralytics refuses to go on with such a checkpoint."""
+    _, stored = load_checkpoint(checkpoint)
+    return bool(stored["epoch"] + 1 >= epochs)
 
 
 def results_of(folder: Path) -> Path:

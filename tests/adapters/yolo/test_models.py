@@ -1,10 +1,10 @@
 """Detectors built, loaded, extended and saved."""
 
-import pickletools
 import zipfile
 
 import pytest
 import torch
+from pickle_modules import modules_in
 from training_fixture import SMALL, decided_model
 
 from kd_steps.adapters.files import sha256_of
@@ -21,22 +21,6 @@ def heads(model, images):
     from kd_steps.adapters.yolo.teacher import distillable_outputs
 
     return distillable_outputs(model.eval()(images)[1])
-
-
-def modules_in(path):
-    """Every module that a pickle would import, read from its opcodes without running it."""
-    found = set()
-    with zipfile.ZipFile(path) as archive:
-        (name,) = [n for n in archive.namelist() if n.endswith("data.pkl")]
-        strings = []
-        for opcode, argument, _ in pickletools.genops(archive.read(name)):
-            if opcode.name == "GLOBAL":
-                found.add(argument.split(" ")[0])
-            if isinstance(argument, str):
-                strings.append(argument)
-            if opcode.name == "STACK_GLOBAL":
-                found.update(strings[-2:])
-    return found
 
 
 @pytest.fixture
