@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import os
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -154,6 +155,8 @@ class RetortTrainer(DetectionTrainer):
         switch_off_integrations()
         super().__init__(overrides=_overrides(run))
         self.args.workers = run.loader_workers  # Ultralytics forces 0 on a CPU
+        if self.device.type == "cpu":
+            torch.set_num_threads(len(os.sched_getaffinity(0)))  # Ultralytics leaves one core idle
         self.add_callback("on_train_start", lambda t: t.train_loader.sampler.start_at(t.start_epoch))
         self.add_callback("on_train_epoch_start", _set_epoch_weights)
         self.add_callback("on_model_save", _keep_checkpoints)
