@@ -5,6 +5,7 @@ import hashlib
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import yaml
@@ -114,3 +115,22 @@ def tree_digest(folder):
         for path in sorted(folder.rglob("*"))
         if path.is_file()
     }
+
+
+def kill_when(root, stage, path, **environment):
+    """Start a stage in a process of its own and kill it (SIGKILL) as soon as a file is there; its number of signal."""
+    with subprocess.Popen(
+        stage_command(stage),
+        cwd=root,
+        env=stage_environment(**environment),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    ) as process:
+        try:
+            while not (root / path).exists():
+                if process.poll() is not None:
+                    raise AssertionError(f"{stage} ended by itself before {path} was there")
+                time.sleep(0.005)
+        finally:
+            process.kill()
+    return -process.returncode
