@@ -1,0 +1,139 @@
+"""Stage `distill`: a student from cached answers; refused when the cache is of something else."""
+
+import csv
+import json
+import shutil
+import signal
+
+import pytest
+from training_fixture import (
+    CLASSES,
+    SMALL,
+    kill_when,
+    params_of,
+    run_stage_in,
+    tree_digest,
+    write_model,
+    write_params,
+    write_training_project,
+)
+
+from kd_steps import cache_logits, distill
+from kd_steps.adapters.files import read_json, write_json
+from kd_steps.adapters.sidecar import read_sidecar
+from kd_steps.core.schedule import weights_at
+
+
+@pytest.fixture(scope="module")
+def cached(tmp_path_factory):
+    """A project with a teacher and its cache; read-only."""
+    root = write_training_project(tmp_path_factory.mktemp("cached"))
+    write_model(root, "teacher")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(root)
+        cache_logits.main()
+    return root
+
+
+@pytest.fixture
+def project(cached, tmp_path, monkeypatch):
+    """A copy of it that is the current folder."""
+    root = shutil.copytree(cached, tmp_path / "project")
+    monkeypatch.chdir(root)
+    return root
+
+
+def test_a_student_killed_in_its_second_epoch_goes_on_and_learns_from_the_cache(project):
+    before = tree_digest(project / "data")
+    assert kill_when(project, "distill", "models/student/resume/last.pt") == signal.SIGKILL
+    assert not (project / "metrics/distill.json").exists()
+    done = run_stage_in(project, "distill")
+    assert done.returncode == 0, done.stderr
+    assert "a distillation of this student was stopped here; it goes on from its last epoch" in done.stdout
+    with (project / "plots/distill.csv").open() as stream:
+        rows = list(csv.DictReader(stream))
+    assert [row["epoch"] for row in rows] == ["1", "2"]
+    assert all(float(row[f"train/{name}"]) > 0 for row in rows for name in ("kd_class", "kd_box", "cls_loss"))
+    assert sorted(p.name for p in (project / "models/student").iterdir()) == [
+        "results.csv",
+        "sidecar.json",
+        "weights.pt",
+    ]
+    student, teacher = read_sidecar(project / "models/student"), read_sidecar(project / "models/teacher")
+    assert (student.kind, student.classes) == ("student", tuple(CLASSES))
+    assert student.lineage["teacher_sha256"] == teacher.sha256
+    assert student.lineage["cache"] == read_json(project / "data/cache/header.json")
+    assert student.contract.digest == teacher.contract.digest
+    assert json.loads((project / "metrics/distill.json").read_text())["epochs"] == 2
+    assert tree_digest(project / "data") == before
+
+
+def other_teacher(root):
+    write_model(root, "teacher", seed=2)
+
+
+def other_contract(root):
+    write_params(root, augmentation={"fliplr": 0.25})
+
+
+def other_seed(root):
+    write_params(root, seed=4)
+
+
+def other_library(root):
+    header = read_json(root / "data/cache/header.json")
+    header["library_versions"]["numpy"] = "1.0"
+    write_json(root / "data/cache/header.json", header)
+
+
+def other_views(root):
+    write_params(root, distill={"epochs": 12, "model": SMALL, "close_mosaic_fraction": 0.5})
+
+
+def other_data(root):
+    note = read_json(root / "data/prepared/dataset.json")
+    write_json(root / "data/prepared/dataset.json", {**note, "digest": "e" * 64})
+
+
+def torn_shard(root):
+    path = root / "data/cache/shard-00001.arrow"
+    data = bytearray(path.read_bytes())
+    data[-300] ^= 4
+    path.write_bytes(data)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (other_teacher, r"data/cache: .*something else \(teacher_sha256: .*run `dvc repro cache_logits`"),
+        (other_contract, r"models/teacher was made with another preprocessing contract \(augmentation_digest: "),
+        (other_seed, r"data/cache: .*something else \(seed: 4 against 0\)"),
+        (other_library, r"data/cache: .*something else \(library_versions: .*'numpy': '1.0'"),
+        (other_views, r"data/cache: .*something else \(views: 2 against 1; closing_views: 2 against 1\)"),
+        (other_data, r"data/cache: .*something else \(dataset_digest: "),
+        (torn_shard, r"shard-00001\.arrow: does not have the bytes that were written"),
+        (
+            lambda root: shutil.rmtree(root / "data/cache"),
+            r"data/cache: no teacher cache; run `dvc repro cache_logits`",
+        ),
+    ],
+)
+def test_a_cache_of_something_else_is_refused(project, change, message):
+    change(project)
+    with pytest.raises(ValueError, match=message):
+        distill.main()
+    assert not (project / "models/student").exists(), "refused before anything is trained"
+
+
+def test_a_student_with_other_levels_is_refused(project):
+    write_params(project, distill={"epochs": 2, "model": "yolov8n-p6.yaml", "close_mosaic_fraction": 0.5})
+    with pytest.raises(ValueError, match=r"choose a student in distill\.model with the teacher's levels"):
+        distill.main()
+
+
+def test_phases_are_those_of_the_parameters(training_project):
+    section = params_of(training_project).distill
+    phases = distill.schedule_phases(section.phases)
+    assert [phase.name for phase in phases] == ["warm_up", "distillation", "convergence"]
+    assert [phase.temperature for phase in phases] == [5.0, 4.0, 3.0]
+    assert weights_at(9, 10, phases, section.gamma_epochs).phase == "convergence"

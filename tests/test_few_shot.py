@@ -1,0 +1,139 @@
+"""Stage `few_shot`: new parts by name, the base classes kept, and sets that cannot be used."""
+
+import json
+import shutil
+import signal
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from training_fixture import (
+    CLASSES,
+    kill_when,
+    run_stage_in,
+    tree_digest,
+    write_model,
+    write_new_parts,
+    write_training_project,
+)
+
+from kd_steps import few_shot
+from kd_steps.adapters.part_sets import PartPicture, read_part_sets
+from kd_steps.adapters.sidecar import read_sidecar
+
+
+@pytest.fixture
+def project(tmp_path, monkeypatch):
+    """A project with a student and no new parts, as the current folder."""
+    root = write_training_project(tmp_path / "project")
+    write_model(root, "student")
+    monkeypatch.chdir(root)
+    return root
+
+
+def metrics(root):
+    return json.loads((root / "metrics/few_shot.json").read_text())
+
+
+@pytest.mark.parametrize("names", [None, CLASSES])
+def test_without_new_classes_the_student_is_handed_on(project, capsys, names):
+    if names is not None:
+        write_new_parts(project, names)  # pictures of classes that it knows teach nothing new
+    few_shot.main()
+    assert "data/new_parts: no new parts; the student is handed on as it is" in capsys.readouterr().out
+    found, student = read_sidecar(project / "models/few_shot"), read_sidecar(project / "models/student")
+    assert found.sha256 == student.sha256
+    assert (found.kind, found.classes, found.new_classes) == ("few_shot", student.classes, ())
+    assert metrics(project) == {"new_classes": [], "shots": {}, "epochs": 0}
+
+
+def test_new_parts_are_learnt_after_a_kill_too(project):
+    from kd_steps.adapters.yolo.models import load_weights
+
+    write_new_parts(project, ["missing", "tombstone"])  # another order than the student's
+    before = tree_digest(project / "data")
+    assert kill_when(project, "few_shot", "models/few_shot/fingerprint.json") == signal.SIGKILL
+    assert not (project / "metrics/few_shot.json").exists()
+    done = run_stage_in(project, "few_shot")
+    assert done.returncode == 0, done.stderr
+    assert "a training on these new parts was stopped here" in done.stdout
+    found, student = read_sidecar(project / "models/few_shot"), read_sidecar(project / "models/student")
+    assert found.classes == (*CLASSES, "tombstone")
+    assert found.new_classes == ("tombstone",)
+    assert found.lineage["student_sha256"] == student.sha256 != found.sha256
+    assert metrics(project)["shots"] == {"tombstone": 3}
+    assert "train/kd_class" in (project / "models/few_shot/results.csv").read_text().splitlines()[0]
+    model = load_weights(project / "models/few_shot/weights.pt", found.sha256)
+    assert model.names == {0: "bridge", 1: "missing", 2: "tombstone"}
+    old = load_weights(project / "models/student/weights.pt", student.sha256)
+    assert torch.equal(model.model[0].conv.weight, old.model[0].conv.weight), "the backbone is frozen"
+    assert all(level[-1].weight[2].abs().sum() > 0 for level in model.model[-1].cv3), "the new rows have learnt"
+    assert tree_digest(project / "data") == before
+    assert not {"run", "resume", "fingerprint.json"} & {path.name for path in (project / "models/few_shot").iterdir()}
+
+
+def part_picture(folder, text, name="shot"):
+    folder.mkdir(exist_ok=True)
+    cv2.imwrite(str(folder / f"{name}.png"), np.full((40, 80, 3), 90, np.uint8))
+    label = folder / f"{name}.txt"
+    if text is not None:
+        label.write_text(text)
+    return PartPicture(folder / f"{name}.png", label)
+
+
+def test_numbers_are_translated_by_class_name(tmp_path):
+    picture = part_picture(tmp_path, "0 0.5 0.5 0.25 0.5\n2 0.25 0.5 0.5 1\n1 0.5 0.5 0.1 0.1\n")
+    shot = few_shot.labelled_shot(picture, ["tombstone", "missing", "bridge"], ["bridge", "missing", "x", "tombstone"])
+    assert shot.class_ids.tolist() == [3, 0, 1]
+    assert shot.boxes_xywh.tolist()[0] == pytest.approx([0.5, 0.5, 0.25, 0.5])
+    assert shot.size_wh_px == (80, 40)
+
+
+def test_a_picture_without_objects_is_one(tmp_path):
+    shot = few_shot.labelled_shot(part_picture(tmp_path, ""), ["a"], ["a"])
+    assert shot.boxes_xywh.shape == (0, 4)
+    assert shot.class_ids.dtype == np.int64
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("0 0.5 0.5 0.2 0.2\n0 0.5 0.5 0.2\n", r"shot\.txt, line 2: "),
+        ("0 nan 0.5 0.2 0.2\n", r"shot\.txt, line 1: .*nan"),
+        ("7 0.5 0.5 0.2 0.2\n", r"shot\.txt, line 1: .*7"),
+        ("0 0.9 0.5 0.6 0.2\n", r"shot\.txt, line 1: "),
+        (None, r"shot\.txt: missing; an empty file says that shot\.png has no objects"),
+    ],
+)
+def test_labels_that_cannot_be_used_are_named_with_their_line(tmp_path, text, message):
+    with pytest.raises(ValueError, match=message):
+        few_shot.labelled_shot(part_picture(tmp_path, text), ["a", "b"], ["a", "b"])
+
+
+def test_a_truncated_picture_is_named(tmp_path):
+    picture = part_picture(tmp_path, "")
+    picture.path.write_bytes(picture.path.read_bytes()[:-20])
+    with pytest.raises(ValueError, match=r"shot\.png: the picture is truncated"):
+        few_shot.labelled_shot(picture, ["a"], ["a"])
+
+
+def test_a_set_that_cannot_be_used_stops_the_stage(project):
+    write_new_parts(project, [*CLASSES, "tombstone"])
+    (project / "data/new_parts/held_out/data.yaml").write_text("names: 3\n")
+    (part,) = read_part_sets(project / "data/new_parts")
+    with pytest.raises(ValueError, match=r"held_out: `names` is not a list of names"):
+        few_shot.labelled_shots(part, CLASSES)
+    with pytest.raises(ValueError, match=r"held_out: `names` is not a list of names"):
+        few_shot.main()
+    assert not (project / "metrics/few_shot.json").exists()
+
+
+def test_a_finished_students_results_come_with_it(project):
+    few_shot.main()
+    assert (project / "models/few_shot/results.csv").read_bytes() == (
+        project / "models/student/results.csv"
+    ).read_bytes()
+    shutil.rmtree(project / "models/student")
+    with pytest.raises(FileNotFoundError, match=r"models/student/sidecar\.json: no such file; `dvc repro` makes it"):
+        few_shot.main()
