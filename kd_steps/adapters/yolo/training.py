@@ -31,6 +31,7 @@ from kd_steps.core.teacher_records import TeacherBatch
 from kd_steps.core.views import ViewPlan
 
 CHECKPOINTS = ("last.pt", "best.pt")
+TERMS = ("kd_class", "kd_box")  # of distillation_terms
 
 
 @dataclass(frozen=True)
@@ -156,7 +157,8 @@ class RetortTrainer(DetectionTrainer):
         super().__init__(overrides=_overrides(run))
         self.args.workers = run.loader_workers  # Ultralytics forces 0 on a CPU
         if self.device.type == "cpu":
-            torch.set_num_threads(len(os.sched_getaffinity(0)))  # Ultralytics leaves one core idle
+            # Ultralytics leaves one core idle and overrides what the user said.
+            torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", 0)) or len(os.sched_getaffinity(0)))
         self.add_callback("on_train_start", lambda t: t.train_loader.sampler.start_at(t.start_epoch))
         self.add_callback("on_train_epoch_start", _set_epoch_weights)
         self.add_callback("on_model_save", _keep_checkpoints)
@@ -235,6 +237,12 @@ class RetortTrainer(DetectionTrainer):
             names = [*self.validator.metrics.keys, *self.label_loss_items(prefix="val")]
             return dict.fromkeys(names, float("nan")), None
         return super().validate()
+
+    def label_loss_items(self, loss_items: dict[str, Any] | None = None, prefix: str = "train") -> Any:
+        labelled = super().label_loss_items(loss_items, prefix)
+        unmeasured = {f"val/{name}" for name in TERMS}  # no teacher answers in validation; Ultralytics would write 0
+        kept = [name for name in labelled if name not in unmeasured]
+        return kept if loss_items is None else {name: labelled[name] for name in kept}
 
     def final_eval(self) -> None:
         """Nothing: every engine is judged through the edge runtime, by `evaluate`."""

@@ -77,6 +77,8 @@ def test_the_teachers_terms_are_logged_by_name(distilled):
         for name in ("train/kd_class", "train/kd_box", "train/box_loss", "train/cls_loss", "train/dfl_loss"):
             assert float(row[name]) > 0
             assert math.isfinite(float(row[name]))
+        assert not [name for name in row if name.startswith("val/kd_")], "no teacher answers in validation"
+        assert float(row["val/cls_loss"]) > 0
     assert measured["epochs"] == 2
     assert measured["precision"] == "fp32"
     assert measured["val_map50_95"] == float(rows[-1]["metrics/mAP50-95(B)"])
@@ -170,8 +172,9 @@ def test_the_teachers_terms_reach_the_backbone_and_add_up(training_project):
     }.items():
         found[name] = gradient_of_first_layer(training_model(training_project, distillation, weights))
     assert found["soft"][0].abs().sum() > 0
-    assert torch.allclose(found["hard"][0], found["plain"][0], rtol=1e-3, atol=1e-6)
-    assert torch.allclose(found["both"][0], 0.5 * found["soft"][0] + 2 * found["hard"][0], rtol=1e-3, atol=1e-5)
+    soft, hard, both, plain = (found[name][0] for name in ("soft", "hard", "both", "plain"))
+    assert (hard - plain).norm() < 1e-3 * plain.norm()
+    assert (both - (0.5 * soft + 2 * hard)).norm() < 1e-3 * soft.norm(), "to a thousandth of the teacher's own part"
     items = found["soft"][2]
     assert found["soft"][1].item() == pytest.approx(2 * (items["kd_class"] + items["kd_box"]).item(), rel=1e-5)
     assert "kd_class" not in found["plain"][2]
