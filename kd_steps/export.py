@@ -6,13 +6,13 @@ import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from kd_steps.adapters.engine_folder import Build, Network, complete_engine
+from kd_steps.adapters.engine_folder import Build, Network, Role, complete_engine
 from kd_steps.adapters.sidecar import SIDECAR, WEIGHTS, read_sidecar
 from kd_steps.edge.contract import require_same
 from kd_steps.edge.preprocess import Preprocessor, read_picture
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from kd_steps.edge.postprocess import OutputFormat
 
 PREPARED = Path("data/prepared")
-TEACHER, STUDENT = Path("models/teacher"), Path("models/few_shot")
+TEACHER, STUDENT, BASE_STUDENT = Path("models/teacher"), Path("models/few_shot"), Path("models/student")
 ENGINES = Path("models/engines")
 
 FLOAT = Build("onnx-fp32", "onnxruntime", "fp32", "f32", True, 1e-3, "torch", "largest", 1e-3)
@@ -41,6 +41,9 @@ def main() -> None:
     params = load_params()
     teacher, student = _network(TEACHER, "teacher"), _network(STUDENT, "student")
     require_same(teacher.contract, student.contract, str(STUDENT / SIDECAR))
+    floats = {"teacher": teacher, FLOAT.target: student}
+    if student.new_classes:  # what few-shot training gave and took shows only beside what there was before
+        floats["student-before"] = _network(BASE_STUDENT, "base_student")
     golden = [read_picture(p) for p in _evenly(picture_paths(PREPARED, "val"), params.export.golden_images)]
     train = picture_paths(PREPARED, "train")
     count = min(params.export.calibration_images, len(train))
@@ -50,17 +53,19 @@ def main() -> None:
     shutil.rmtree(ENGINES, ignore_errors=True)
     with (
         tempfile.TemporaryDirectory() as scratch,
-        tqdm(total=2 + len(derived), desc="export", unit="engine") as progress,
+        tqdm(total=len(floats) + len(derived), desc="export", unit="engine") as progress,
     ):
-        for name, network in (("teacher", teacher), (FLOAT.target, student)):
+        built = {}
+        for name, network in floats.items():
             progress.set_postfix_str(name)
             graph = Path(scratch) / f"{name}.onnx"
             export_onnx(network.weights, graph, network.contract.imgsz_px, params.export.opset)
-            output_format, outputs = build_float(name, graph, network, golden)
+            built[name] = build_float(name, graph, network, golden)
             progress.update()
         for target in derived:
             progress.set_postfix_str(target)
             pictures = [train[i] for i in chosen]
+            output_format, outputs = built[FLOAT.target]
             build_derived(target, student, output_format, golden, outputs, pictures)
             progress.update()
 
@@ -133,7 +138,7 @@ def picture_paths(prepared: Path, split: str) -> list[Path]:
     return [prepared / path for path in paths]
 
 
-def _network(folder: Path, role: Literal["teacher", "student"]) -> Network:
+def _network(folder: Path, role: Role) -> Network:
     """The network of a model folder, its weights proved against their sidecar."""
     note = read_sidecar(folder)
     return Network(role, folder / WEIGHTS, note.sha256, note.classes, note.new_classes, note.contract, note.parameters)

@@ -58,7 +58,7 @@ def main() -> None:
         "latency": latency_picture(lines),
         "gate_rows": gate_rows(gate),
         "few_shot": few_shot_rows(
-            _optional(METRICS / "few_shot.json"), _optional(METRICS / "distill.json"), engines[shown_engine]
+            _optional(METRICS / "few_shot.json"), engines.get("student-before"), engines.get("onnx-fp32", {})
         ),
         "validation": _optional(METRICS / "validation.json"),
         "dataset": _optional(PREPARED / "dataset.json"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 from collections.abc import Callable
@@ -17,6 +18,7 @@ ENVIRONMENT = {
     "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
     "YOLO_OFFLINE": "true",
     "YOLO_AUTOINSTALL": "false",
+    "OMP_WAIT_POLICY": "PASSIVE",  # threads that spin while they wait starve each other on a busy machine
 }
 
 
@@ -36,6 +38,9 @@ def run_stage(main: Callable[[], None]) -> None:
     exception is a defect of ours and keeps its traceback.
     """
     set_environment(Path.cwd())
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(line_buffering=True)  # behind DVC's and Prefect's pipes, progress is to show at once
     try:
         main()
     except (ValueError, OSError) as error:

@@ -22,6 +22,9 @@ from kd_steps.edge.preprocess import Preprocessor
 LIBRARIES = ("retort", "ultralytics", "torch", "onnx", "onnxslim", "onnxruntime", "openvino", "numpy")
 
 
+Role = Literal["teacher", "student", "base_student"]
+
+
 class ParityError(ValueError):
     """A built engine gives other outputs than the network it was made from."""
 
@@ -31,7 +34,7 @@ class Network:
     """A trained detector.
 
     Attributes:
-        role: ``teacher`` or ``student``.
+        role: ``teacher``, ``student``, or ``base_student``: the student before it learnt new parts.
         weights: the checkpoint.
         sha256: of the checkpoint.
         classes: all class names, in the order of the outputs.
@@ -40,7 +43,7 @@ class Network:
         parameters: number of weights.
     """
 
-    role: Literal["teacher", "student"]
+    role: Role
     weights: Path
     sha256: str
     classes: tuple[str, ...]

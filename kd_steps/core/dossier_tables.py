@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from kd_steps.core.leaves import numeric_leaves
 from kd_steps.core.svg_charts import interval_bar
 from kd_steps.core.verdicts import PASS, shown
 
@@ -141,30 +140,27 @@ def engine_rows(engines: Mapping[str, Any]) -> list[dict[str, str]]:
     return rows
 
 
-def few_shot_rows(metrics: Mapping[str, Any], student: Mapping[str, Any], engine: Mapping[str, Any]) -> dict[str, Any]:
-    """Before and after the few-shot stage: rows (name, before, after, change) and the shots of each class.
+def few_shot_rows(
+    metrics: Mapping[str, Any], before: Mapping[str, Any] | None, after: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Before and after the few-shot stage, on the test pictures: rows (name, before, after, change) and the shots.
 
     Args:
         metrics: ``metrics/few_shot.json``.
-        student: ``metrics/distill.json``, the student as it was before; both have ``val_…`` on the base classes.
-        engine: an engine's entry of ``metrics/engines.json``: what the new classes became on the test pictures.
+        before: entry of the student before new parts in ``metrics/engines.json``, if there is one.
+        after: entry of the same kind of engine afterwards.
     """
-    if not metrics.get("new_classes"):
+    if not metrics.get("new_classes") or before is None:
         return {"rows": [], "numbers": {}}
-    before = {k: v for k, v in numeric_leaves(student).items() if k.startswith("val_")}
-    after = {k: v for k, v in numeric_leaves(metrics).items() if k.startswith("val_")}
+    pairs = {
+        f"{told} on the classes it knew": (before.get(key), after.get(key))
+        for key, told in (("map50_95", "mAP50-95"), ("map50", "mAP50"))
+    }
     for name in metrics["new_classes"]:
-        measured = (engine.get("per_class") or {}).get(name) or {}
-        if measured.get("ap50") is not None:
-            after[f"test AP50 of {name} (new; unknown before)"] = measured["ap50"]
+        pairs[f"AP50 of {name} (new)"] = (None, ((after.get("per_class") or {}).get(name) or {}).get("ap50"))
     rows = [
-        (
-            name,
-            shown(before.get(name)) if name in before else "–",
-            shown(after.get(name)) if name in after else "–",
-            f"{after[name] - before[name]:+.3g}" if name in before and name in after else "–",
-        )
-        for name in dict.fromkeys([*before, *after])
+        (name, shown_ap(old), shown_ap(new), f"{new - old:+.3f}" if old is not None and new is not None else "–")
+        for name, (old, new) in pairs.items()
     ]
     shots = {f"shots of {name}": shown(count) for name, count in (metrics.get("shots") or {}).items()}
     return {"rows": rows, "numbers": shots}

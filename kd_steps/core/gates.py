@@ -17,6 +17,8 @@ Verdict = Literal["pass", "fail", "inconclusive"]
 SEVERITY: dict[Verdict, int] = {"pass": 0, "inconclusive": 1, "fail": 2}
 UNKNOWN = Interval(None, None, None, None)
 
+REFERENCES = ("teacher", "base_student")  # roles that never ship
+
 
 @dataclass(frozen=True)
 class Limits:
@@ -113,7 +115,8 @@ def gate_verdict(
     """The whole verdict as JSON values.
 
     Args:
-        engines: ``metrics/engines.json``: an entry for the teacher and one for each engine.
+        engines: ``metrics/engines.json``: an entry for the teacher and one for each engine; all are judged but the
+            teacher and the student before few shots, which are there to compare with.
         limits: what every engine must keep.
         required_targets: the engines that must pass; the others are judged too, and block only themselves.
 
@@ -121,7 +124,8 @@ def gate_verdict(
         passed, the rules, a verdict for each target, and a summary in plain words.
     """
     teacher = engines.get("teacher", {})
-    targets = list(dict.fromkeys([*required_targets, *(name for name in engines if name != "teacher")]))
+    judged = [name for name, engine in engines.items() if engine.get("role") not in REFERENCES and name != "teacher"]
+    targets = list(dict.fromkeys([*required_targets, *judged]))
     rules: list[Rule] = []
     for target in targets:
         if target in engines:

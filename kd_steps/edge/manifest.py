@@ -74,7 +74,7 @@ class Manifest:
         name: the folder's name.
         target: what it was built for, such as ``ort-cpu-int8``.
         runtime: the Python package that runs it.
-        role: ``teacher`` or ``student``.
+        role: ``teacher``, ``student``, or ``base_student``: the student before it learnt new parts.
         state: ``built``, ``verified-sim`` or ``verified-device``.
         files: every file of the folder but the manifest.
         classes: all class names, indexed by class id.

@@ -36,15 +36,17 @@ def test_what_was_not_measured_is_a_dash():
 
 
 def test_few_shot_before_and_after():
-    metrics = {"new_classes": ["tombstone"], "shots": {"tombstone": 10}, "val_map50": 0.75, "epochs": 4}
-    engine = {"per_class": {"tombstone": {"ap50": 0.5}}}
-    found = few_shot_rows(metrics, {"val_map50": 0.5, "epochs": 9}, engine)
+    metrics = {"new_classes": ["tombstone"], "shots": {"tombstone": 10}}
+    before = {"map50_95": 0.5, "map50": None}
+    after = {"map50_95": 0.45, "map50": 0.7, "per_class": {"tombstone": {"ap50": 0.5}}}
+    found = few_shot_rows(metrics, before, after)
     assert found["rows"] == [
-        ("val_map50", "0.5", "0.75", "+0.25"),
-        ("test AP50 of tombstone (new; unknown before)", "–", "0.5", "–"),
+        ("mAP50-95 on the classes it knew", "0.500", "0.450", "-0.050"),
+        ("mAP50 on the classes it knew", "–", "0.700", "–"),
+        ("AP50 of tombstone (new)", "–", "0.500", "–"),
     ]
     assert found["numbers"] == {"shots of tombstone": "10"}
 
 
 def test_without_new_parts_there_is_no_before_and_after():
-    assert few_shot_rows({"new_classes": [], "epochs": 0}, {"val_map50": 0.5}, {})["rows"] == []
+    assert few_shot_rows({"new_classes": [], "epochs": 0}, {"map50": 0.5}, {})["rows"] == []

@@ -137,6 +137,12 @@ def test_an_optional_engine_blocks_only_itself() -> None:
     assert "(optional)" in verdict["summary"][1]
 
 
+def test_the_student_before_few_shots_is_not_judged() -> None:
+    before = good_engine() | BROKEN["latency_ratio"] | {"role": "base_student"}
+    engines = {"teacher": teacher(), "onnx-fp32": good_engine(), "student-before": before}
+    assert gate_verdict(engines, LIMITS, ["onnx-fp32"])["targets"] == {"onnx-fp32": "pass"}
+
+
 def test_a_required_engine_that_was_not_evaluated_blocks() -> None:
     verdict = gate_verdict({"teacher": teacher(), "onnx-fp32": good_engine()}, LIMITS, ["onnx-fp32", "openvino-fp16"])
     assert verdict["passed"] is False
