@@ -25,7 +25,8 @@ def main() -> None:
     from kd_steps.adapters.yolo.answering import cache_header, distillation_plan, trained
     from kd_steps.adapters.yolo.models import parameter_count, require_same_geometry
     from kd_steps.adapters.yolo.recipe import finish, initial_model, model_name, training_run
-    from kd_steps.adapters.yolo.training import Distillation, train
+    from kd_steps.adapters.yolo.training import train
+    from kd_steps.adapters.yolo.training_model import Distillation
     from kd_steps.core.distillation import TermWeights
 
     params, prepared = load_params(), load_prepared()

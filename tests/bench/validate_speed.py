@@ -85,7 +85,7 @@ def read_once(root: Path) -> None:
     sampler.join()
     assert table["picture_fault"].isna().all()
     assert table["label_fault"].isna().all()
-    print(json.dumps({"seconds": seconds, "cpu_ms_per_image": cpu_ms, "peak_rss_mib": peak[0]}))  # noqa: T201
+    print(json.dumps({"seconds": seconds, "cpu_ms_per_image": cpu_ms, "peak_rss_mib": peak[0]}))
 
 
 def sample_peak_mib(peak: list[float], done: threading.Event) -> None:
@@ -114,7 +114,7 @@ def main() -> None:
         row["images_per_s"] = n / row["seconds"]
         measured.append(row)
         told = f"{row['images_per_s']:.0f} images/s, {row['cpu_ms_per_image']:.1f} ms of one core each"
-        print(f"{n:6d} pictures: {told}, {row['peak_rss_mib']:.0f} MiB in all processes")  # noqa: T201
+        print(f"{n:6d} pictures: {told}, {row['peak_rss_mib']:.0f} MiB in all processes")
     # other programs on the machine take cores away: the load says how much of the rate is theirs
     machine = {"cores": len(os.sched_getaffinity(0)), "load_average_1_min": os.getloadavg()[0]}
     RESULTS.parent.mkdir(exist_ok=True)

@@ -39,7 +39,7 @@ def small_run(project, folder, **changes):
 
 def live_teacher(params):
     from kd_steps.adapters.yolo.answering import frozen
-    from kd_steps.adapters.yolo.training import Distillation
+    from kd_steps.adapters.yolo.training_model import Distillation
 
     weights = partial(weights_at, epochs=2, phases=ONE_PHASE, gamma_epochs=0)
     return Distillation(
@@ -134,7 +134,8 @@ def test_same_seed_same_weights(training_project, distilled, tmp_path):
 
 def training_model(project, distillation, weights):
     from kd_steps.adapters.yolo.precision import Precision
-    from kd_steps.adapters.yolo.training import RetortTrainer, TrainingModel
+    from kd_steps.adapters.yolo.training import RetortTrainer
+    from kd_steps.adapters.yolo.training_model import TrainingModel
 
     trainer = RetortTrainer(small_run(project, project.with_name("gradients")))
     model = decided_model(5)
@@ -182,7 +183,7 @@ def test_the_teachers_terms_reach_the_backbone_and_add_up(training_project):
 
 def test_a_student_that_is_the_teacher_gets_no_gradient_from_it(training_project):
     from kd_steps.adapters.yolo.answering import frozen
-    from kd_steps.adapters.yolo.training import Distillation
+    from kd_steps.adapters.yolo.training_model import Distillation
 
     same = frozen(params_of(training_project), decided_model(5))
     distillation = Distillation(TermWeights(1.0, 1.0, 1.0), lambda _: None, live=same.answer)

@@ -1,0 +1,172 @@
+"""How fast an epoch trains: Ultralytics' own trainer against ours, same model, pictures, size and batch, in turn.
+
+``python tests/bench/train_speed.py [pictures]`` prints pictures a second and the ratio, and writes
+``tests/bench/results/train_speed.json``. Both load through Ultralytics' augmentation; validation is left out.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import statistics
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parents[2]
+RESULT = ROOT / "tests/bench/results/train_speed.json"
+IMGSZ_PX, BATCH, ROUNDS = 320, 16, 3
+
+
+def write_pictures(folder: Path, count: int) -> Path:
+    """Drawn boards in the YOLO layout."""
+    from kd_steps.adapters.sources.synthetic import load_synthetic
+    from kd_steps.core.boxes import xyxy_to_yolo
+
+    source = load_synthetic(
+        train_boards=count,
+        test_boards=1,
+        defect_free_boards=1,
+        new_part_boards=0,
+        new_classes=(),
+        image_size_px=IMGSZ_PX,
+        seed=0,
+    )
+    for name in ("images", "labels"):
+        (folder / name).mkdir(parents=True)
+    for image in [i for i in source.images if i.split == "train"][:count]:
+        (folder / "images" / f"{image.image_id}{image.suffix}").write_bytes(image.read())
+        boxes = xyxy_to_yolo(image.boxes_xyxy_px, IMGSZ_PX, IMGSZ_PX)
+        lines = [
+            f"{source.classes.index(name)} {' '.join(f'{v:.6f}' for v in box)}"
+            for name, box in zip(image.class_names, boxes, strict=True)
+        ]
+        (folder / "labels" / f"{image.image_id}.txt").write_text("\n".join(lines))
+    names = dict(enumerate(source.classes))
+    (folder / "data.yaml").write_text(
+        json.dumps({"path": str(folder), "train": "images", "val": "images", "names": names})
+    )
+    return folder / "data.yaml"
+
+
+class EpochClock:
+    """Callbacks that time each epoch of an Ultralytics trainer, from its first batch to its last."""
+
+    def __init__(self) -> None:
+        self.seconds: list[float] = []
+
+    def start(self, _: Any) -> None:
+        self._started = time.perf_counter()
+
+    def stop(self, _: Any) -> None:
+        self.seconds.append(time.perf_counter() - self._started)
+
+
+def timed(trainer: Any) -> float:
+    """Seconds of the second epoch; the first warms caches and kernels up."""
+    clock = EpochClock()
+    trainer.add_callback("on_train_epoch_start", clock.start)
+    trainer.add_callback("on_train_epoch_end", clock.stop)
+    trainer.validate = lambda: ({}, 0.0)
+    trainer.final_eval = lambda: None
+    trainer.train()
+    return clock.seconds[-1]
+
+
+def ultralytics_default(data: Path, folder: Path) -> Any:
+    """Ultralytics as a user would run it on this machine, with pictures in memory."""
+    from ultralytics.models.yolo.detect import DetectionTrainer
+
+    options = {
+        "model": "yolo11n.yaml",
+        "data": str(data),
+        "imgsz": IMGSZ_PX,
+        "batch": BATCH,
+        "epochs": 2,
+        "cache": "ram",
+    }
+    return DetectionTrainer(
+        overrides={**options, "device": "cpu", "plots": False, "close_mosaic": 0, "save_dir": str(folder)}
+    )
+
+
+def ours(data: Path, folder: Path, precision: str) -> Any:
+    """Our trainer on the same pictures."""
+    import numpy as np
+    import torch
+
+    from kd_steps.adapters.yolo.models import build_model
+    from kd_steps.adapters.yolo.precision import choose_precision
+    from kd_steps.adapters.yolo.training import RetortTrainer, TrainingRun
+    from kd_steps.core.labelled import LabelledImage
+    from kd_steps.core.views import ViewPlan
+    from kd_steps.params import load_params
+
+    names = list(json.loads(data.read_text())["names"].values())
+    images = []
+    for path in sorted((data.parent / "images").iterdir()):
+        text = (data.parent / "labels" / f"{path.stem}.txt").read_text().split()
+        rows = np.array(text, dtype=np.float64).reshape(-1, 5)
+        images.append(
+            LabelledImage(
+                path, path.stem, (IMGSZ_PX, IMGSZ_PX), rows[:, 0].astype(np.int64), rows[:, 1:].astype(np.float32)
+            )
+        )
+    return RetortTrainer(
+        TrainingRun(
+            model=build_model("yolo11n.yaml", names, 0),
+            classes=names,
+            train=images,
+            val=images[:BATCH],
+            plan=ViewPlan(2, 0, 2, 0),
+            seed=0,
+            gains=load_params(ROOT / "params.yaml").augmentation.model_dump(),
+            augmentation_digest="benchmark",
+            imgsz_px=IMGSZ_PX,
+            options={"epochs": 2, "batch": BATCH},
+            val_interval_epochs=2,
+            device="cpu",
+            precision=choose_precision(precision, torch.device("cpu")),  # type: ignore[arg-type]
+            loader_workers=0,
+            cache_images=True,
+            folder=folder,
+        )
+    )
+
+
+def main() -> None:
+    """Time the arms in turn and write what was found."""
+    count = int(sys.argv[1]) if len(sys.argv) > 1 else 160
+    seconds: dict[str, list[float]] = {"ultralytics-default": [], "ours-fp32": [], "ours-auto": []}
+    with tempfile.TemporaryDirectory() as scratch:
+        data = write_pictures(Path(scratch) / "set", count)
+        for number in range(ROUNDS):
+            runs = Path(scratch) / f"round-{number}"
+            seconds["ultralytics-default"].append(timed(ultralytics_default(data, runs / "a")))
+            seconds["ours-fp32"].append(timed(ours(data, runs / "b", "fp32")))
+            seconds["ours-auto"].append(timed(ours(data, runs / "c", "auto")))
+    base = seconds["ultralytics-default"]
+    result = {
+        "imgsz": IMGSZ_PX,
+        "batch": BATCH,
+        "pictures": count,
+        "cores": len(os.sched_getaffinity(0)),
+        "seconds": {name: [round(s, 2) for s in times] for name, times in seconds.items()},
+        "pictures_per_second": {name: round(count / statistics.median(times), 1) for name, times in seconds.items()},
+        "default_epoch_over_ours": {
+            name: [round(b / t, 2) for b, t in zip(base, times, strict=True)] for name, times in seconds.items()
+        },
+    }
+    RESULT.parent.mkdir(parents=True, exist_ok=True)
+    RESULT.write_text(json.dumps(result, indent=2) + "\n")
+    print(json.dumps(result, indent=2))
+
+
+if __name__ == "__main__":
+    sys.path.insert(0, str(ROOT))
+    from kd_steps.stage_entry import set_environment
+
+    set_environment(ROOT)
+    main()
