@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 import io
+import json
 import os
+import resource
 import sys
+import time
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
+
+COSTS = Path(".retort/stage_costs.jsonl")
 
 # Set before the heavy libraries are imported: each of them reads its own switch only once.
 ENVIRONMENT = {
@@ -33,6 +39,7 @@ def run_stage(main: Callable[[], None]) -> None:
     """Set the environment, then run a stage's ``main``; a fault that a user can mend is printed plainly, exit code 1.
 
     A stage imports heavy libraries inside ``main``: they then see the environment, and importing a stage is cheap.
+    What the stage cost goes to ``.retort/stage_costs.jsonl``, also when it fails; a kill leaves no line.
 
     Retort raises such faults as ``ValueError``, ``FileNotFoundError`` or a full disk's ``OSError``; any other
     exception is a defect of ours and keeps its traceback.
@@ -41,6 +48,7 @@ def run_stage(main: Callable[[], None]) -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(line_buffering=True)  # behind DVC's and Prefect's pipes, progress is to show at once
+    started = time.monotonic()
     try:
         main()
     except (ValueError, OSError) as error:
@@ -49,3 +57,27 @@ def run_stage(main: Callable[[], None]) -> None:
         print(f"error: {error}", file=sys.stderr)
         print("(RETORT_TRACEBACK=1 shows where it was raised)", file=sys.stderr)
         raise SystemExit(1) from error
+    finally:
+        note_cost(Path(main.__code__.co_filename).stem, time.monotonic() - started)
+
+
+def note_cost(stage: str, seconds: float) -> None:
+    """Add a line with a stage's duration and the peak memory of its process and of its largest child.
+
+    Args:
+        stage: the stage's name.
+        seconds: wall-clock time, imports included.
+    """
+    peaks = {
+        name: resource.getrusage(who).ru_maxrss * 1024  # Linux counts in KiB
+        for name, who in (("process", resource.RUSAGE_SELF), ("largest_child", resource.RUSAGE_CHILDREN))
+    }
+    line = {
+        "stage": stage,
+        "ended": datetime.now(UTC).isoformat(timespec="seconds"),
+        "seconds": round(seconds, 1),
+        "peak_memory_bytes": peaks,
+    }
+    COSTS.parent.mkdir(exist_ok=True)
+    with COSTS.open("a", encoding="utf-8") as stream:
+        stream.write(json.dumps(line) + "\n")

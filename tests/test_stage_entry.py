@@ -1,5 +1,6 @@
 """How a stage starts and how it fails."""
 
+import json
 import os
 import subprocess
 import sys
@@ -38,6 +39,15 @@ def test_a_fault_that_a_user_can_mend_is_told_plainly(tmp_path, error, message):
     told = run(f"raise {error}", tmp_path, RETORT_TRACEBACK="1")
     assert told.returncode == 1
     assert "Traceback" in told.stderr
+
+
+def test_what_a_stage_cost_is_noted_also_when_it_fails(tmp_path):
+    run("bytearray(300_000_000)", tmp_path)
+    run("raise ValueError('no')", tmp_path)
+    lines = [json.loads(line) for line in (tmp_path / ".retort/stage_costs.jsonl").read_text().splitlines()]
+    assert len(lines) == 2
+    assert lines[0]["peak_memory_bytes"]["process"] > 300_000_000 > lines[1]["peak_memory_bytes"]["process"]
+    assert 0 <= lines[1]["seconds"] < 60
 
 
 def test_a_defect_keeps_its_traceback(tmp_path):
