@@ -28,17 +28,17 @@ def _file_of(module: str) -> str:
     return path.with_suffix(".py").as_posix() if (ROOT / path.with_suffix(".py")).exists() else ""
 
 
-def write() -> None:
-    """Put the imported files of every stage into dvc.yaml, behind its other dependencies."""
+def write(path: Path = DVC_YAML) -> None:
+    """Put the imported files of every stage into a dvc.yaml, behind its other dependencies."""
     yaml = YAML()
     yaml.width = 200  # dvc.yaml keeps each list of parameters on its line
     yaml.indent(mapping=2, sequence=4, offset=2)
-    pipeline = yaml.load(DVC_YAML)
+    pipeline = yaml.load(path)
     for name, stage in pipeline["stages"].items():
         others = [dep for dep in stage.get("deps", []) if not str(dep).endswith((".py", ".j2"))]
         templates = ["kd_steps/adapters/dossier.html.j2"] if name == "report" else []
         stage["deps"] = [*others, *imported_files(name), *templates]
-    with DVC_YAML.open("w", encoding="utf-8") as stream:
+    with path.open("w", encoding="utf-8") as stream:
         yaml.dump(pipeline, stream)
 
 

@@ -1,0 +1,97 @@
+"""The Makefile and the lock file: what the targets do, under which environment, with which versions."""
+
+import re
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+from packaging.requirements import Requirement
+
+from kd_steps.stage_entry import ENVIRONMENT
+
+REPOSITORY = Path(__file__).parents[1]
+MAKEFILE = (REPOSITORY / "Makefile").read_text()
+LOCK = (REPOSITORY / "requirements.lock").read_text()
+TARGETS = {"help", "setup", "demo", "test", "check", "format", "ui", "bench", "deps", "lock", "clean"}
+
+
+def make(*arguments: str) -> str:
+    return subprocess.run(["make", *arguments], cwd=REPOSITORY, capture_output=True, text=True, check=True).stdout
+
+
+def locked() -> dict[str, str]:
+    """Package → its version in the lock."""
+    return {name.lower().replace("_", "-"): v for name, v in re.findall(r"^([\w.-]+)==(\S+)", LOCK, re.M)}
+
+
+def test_help_lists_every_target():
+    phony = re.search(r"^\.PHONY: (.*)$", MAKEFILE, re.M)
+    assert phony
+    assert set(phony[1].split()) == TARGETS
+    assert set(re.findall(r"^ +make (\w+) ", make("help"), re.M)) == TARGETS
+    assert make() == make("help")
+
+
+def test_demo_runs_the_pipeline_and_tells_where_to_look():
+    """`-o` leaves out the set-up, which is older or newer than the lock as the checkout fell."""
+    lines = make("--dry-run", "--old-file=.venv/.installed", "--old-file=setup", "demo").splitlines()
+    assert lines == ["dvc repro", "retort summary"]
+
+
+@pytest.mark.parametrize(
+    ("target", "commands"),
+    [
+        ("check", ["ruff format --check .", "ruff check .", "mypy kd_steps flows", "lint-imports"]),
+        ("test", ["pytest"]),
+        ("ui", ["retort ui"]),
+    ],
+)
+def test_targets_run_these_commands(target, commands):
+    assert make("--dry-run", "--old-file=.venv/.installed", "--old-file=setup", target).splitlines() == commands
+
+
+def test_environment_is_the_stages_own():
+    """Every target runs in the environment that a stage sets for itself where it is started by hand."""
+    printed = "include Makefile\nprint-environment:\n\t@env\n"
+    done = subprocess.run(
+        ["make", "--no-print-directory", "-f", "-", "print-environment"],
+        **{"cwd": REPOSITORY, "input": printed, "capture_output": True, "text": True, "check": True},
+        env={"PATH": "/usr/bin:/bin", "PYTHONDONTWRITEBYTECODE": "1"},
+    )
+    told = dict(line.split("=", 1) for line in done.stdout.splitlines() if "=" in line)
+    assert {name: told.get(name) for name in ENVIRONMENT} == ENVIRONMENT
+    assert told["YOLO_CONFIG_DIR"] == str(REPOSITORY / ".retort/ultralytics")
+    assert told["PATH"].split(":")[0] == str(REPOSITORY / ".venv/bin")
+    assert "PYTHONDONTWRITEBYTECODE" not in told  # stages would compile their libraries at each start
+
+
+def test_lock_names_no_index_and_pins_everything_with_hashes():
+    assert "://" not in LOCK
+    assert "--index" not in LOCK
+    blocks = [block for block in re.split(r"(?m)^(?=[A-Za-z0-9])", LOCK) if not block.startswith("#") and block.strip()]
+    assert len(blocks) == len(locked()) > 100
+    for block in blocks:
+        assert re.match(r"[\w.-]+==\S+ ?(;.*)?", block), block[:80]
+        assert re.search(r"--hash=sha256:[0-9a-f]{64}", block), block[:80]
+
+
+def test_lock_agrees_with_what_pyproject_asks_for():
+    groups = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    asked = [Requirement(text) for group in groups.values() for text in group]
+    asked = [requirement for requirement in asked if requirement.name != "retort"]
+    versions = locked()
+    for requirement in asked:
+        name = requirement.name.lower().replace("_", "-")
+        assert name in versions, f"{name}: not in requirements.lock; run `make lock`"
+        assert requirement.specifier.contains(versions[name], prereleases=True), f"{requirement}: lock {versions[name]}"
+    assert sum(str(requirement.specifier).startswith("==") for requirement in asked) >= 9
+
+
+def test_what_is_installed_is_what_the_lock_says():
+    """The tests speak for the versions of the lock only if they ran on them."""
+    from importlib.metadata import version
+
+    for name in ("torch", "ultralytics", "dvc", "prefect", "mlflow", "great-expectations", "onnxruntime", "openvino"):
+        assert version(name).split("+")[0] == locked()[name].split("+")[0], sys.executable
