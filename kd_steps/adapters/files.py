@@ -9,10 +9,12 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from glob import escape
 from pathlib import Path
 from typing import Any
 
 FINGERPRINT = "fingerprint.json"
+RANDOM_SIGNS = 8  # of tempfile's names
 
 
 def sha256_of(path: Path) -> str:
@@ -23,8 +25,14 @@ def sha256_of(path: Path) -> str:
 
 @contextmanager
 def atomic_path(path: Path) -> Iterator[Path]:
-    """A temporary path beside ``path`` that takes its place, synced, when the block ends without an error."""
+    """A temporary path beside ``path`` that takes its place, synced, when the block ends without an error.
+
+    What a kill left of an earlier try goes first: in a folder that DVC keeps, it would become part of the output.
+    A path has one writer at a time.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
+    for torn in path.parent.glob(f".{escape(path.name)}.{'?' * RANDOM_SIGNS}{escape(path.suffix)}"):
+        torn.unlink(missing_ok=True)
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=path.suffix)
     os.close(handle)
     temporary = Path(name)

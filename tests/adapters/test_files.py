@@ -1,6 +1,8 @@
 """Atomic writes and folders that survive a kill."""
 
 import json
+import subprocess
+import sys
 
 import pytest
 
@@ -19,6 +21,22 @@ def test_an_error_while_writing_leaves_the_old_file_and_no_other(tmp_path):
         assert path.read_text() == "old"
     assert path.read_text() == "new"
     assert path.stat().st_mode & 0o777 == 0o644
+
+
+def test_what_a_kill_left_half_written_goes_with_the_next_try(tmp_path):
+    path, other = tmp_path / "shard-0.arrow", tmp_path / ".shard-0.arrow.notes.arrow"
+    killed = (
+        "import os, signal, sys; from pathlib import Path; from kd_steps.adapters.files import atomic_path\n"
+        "with atomic_path(Path(sys.argv[1])) as temporary:\n"
+        "    temporary.write_text('ha'); os.kill(os.getpid(), signal.SIGKILL)"
+    )
+    assert subprocess.run([sys.executable, "-c", killed, str(path)], check=False).returncode == -9
+    (torn,) = tmp_path.iterdir()
+    assert torn.read_text() == "ha"
+    other.write_text("somebody else's")
+    with atomic_path(path) as temporary:
+        temporary.write_text("whole")
+    assert {p.name: p.read_text() for p in tmp_path.iterdir()} == {path.name: "whole", other.name: "somebody else's"}
 
 
 def test_json_round_trip_and_its_faults(tmp_path):
