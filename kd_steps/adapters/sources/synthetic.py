@@ -19,6 +19,8 @@ from kd_steps.core.records import SourceImage, SourceSet, SourceSplit
 
 PICTURES_PER_BOARD = 4
 FAULTS_LOW, FAULTS_HIGH = 3, 5
+# One training picture in so many is of a good board: a detector that never sees one calls good parts faulty.
+GOOD_EVERY = 4
 """Faults on a picture of 256 px; they grow with its side."""
 NEW_CLASS_SHARE = 0.5
 """Share of the test pictures that show a new class."""
@@ -64,10 +66,11 @@ def load_synthetic(
 
     Up to four pictures are fields of one board and share its ``group``; no board is in two splits. The new classes
     show on the new-part pictures, which the source declares as training pictures, and in the test split; no other
-    training picture has one. Every other class of ``FAULT_CLASSES`` is a base class and shows on all faulty pictures.
+    training picture has one. Every other class of ``FAULT_CLASSES`` is a base class and shows on all faulty pictures;
+    one training picture in four is of a good board.
 
     Args:
-        train_boards: pictures with base faults for training and validation.
+        train_boards: pictures for training and validation, three in four with base faults.
         test_boards: pictures with base and new faults, only for evaluation.
         defect_free_boards: pictures without any fault.
         new_part_boards: further training pictures for each new class; every one shows at least one object of it.
@@ -111,7 +114,8 @@ def _pictures(
         group = f"{series}-board-{index // pictures_per_board:05d}"
         rng = np.random.default_rng(_number(seed, "layout", image_id))
         wanted = _wanted_new_classes(rng, series, index, new_classes)
-        faults = [] if series == "good" else _draw_fault_classes(rng, new_classes, wanted, size_px)
+        good = series == "good" or (series == "train" and index % GOOD_EVERY == GOOD_EVERY - 1)
+        faults = [] if good else _draw_fault_classes(rng, new_classes, wanted, size_px)
         board = lay_out_board(rng, size_px, faults, _number(seed, "design", group), _number(seed, "light", image_id))
         yield SourceImage(
             image_id=image_id,
