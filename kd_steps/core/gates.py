@@ -72,11 +72,11 @@ def judge(name: str, target: str, what: str, measured: Interval, limit: float, s
     value, low, high = (_finite(number) for number in (measured.value, measured.low, measured.high))
     bound = f"at {side} {limit:g} is asked"
     if value is None or low is None or high is None:
-        told = f"{what} could not be measured" if value is None else f"{what} is {value:.3g} without an interval"
+        told = f"{what} could not be measured" if value is None else f"{what} is {value:.4g} without an interval"
         return Rule(name, target, value, limit, low, high, measured.n, "inconclusive", f"{told}; {bound}")
     passed, failed = (low >= limit, high < limit) if side == "least" else (high <= limit, low > limit)
     verdict: Verdict = "pass" if passed else "fail" if failed else "inconclusive"
-    told = f"{what} is {value:.3g} ({low:.3g} to {high:.3g}, n = {measured.n}); {bound}"
+    told = f"{what} is {value:.4g} ({low:.4g} to {high:.4g}, n = {measured.n}); {bound}"
     if verdict == "inconclusive":
         told += ", which lies inside the interval: measure more"
     return Rule(name, target, value, limit, low, high, measured.n, verdict, told)
