@@ -29,7 +29,7 @@ def detections_fingerprint(
     engine_dir: Path, manifest: Manifest, dataset_digest: str, class_names: Sequence[str], knobs: Mapping[str, float]
 ) -> str:
     """sha256 of all that an engine's detections depend on: engine, pictures, knobs, and the code that runs it."""
-    sources = sorted(Path(kd_steps.edge.__path__[0]).glob("*.py"))
+    sources = sorted(Path(kd_steps.edge.__path__[0]).glob("[!_]*.py"))  # the command line is no part of it
     code = hashlib.sha256(b"\0".join(source.read_bytes() for source in sources)).hexdigest()
     libraries = {name: importlib.metadata.version(name) for name in (manifest.runtime, "numpy")}
     engine = digest_of(engine_dir / MANIFEST_FILE).sha256  # the manifest holds the digests of the other files
