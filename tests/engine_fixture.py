@@ -1,4 +1,4 @@
-"""A small project whose `export` stage has been run for real: two random networks, a few pictures, four engines."""
+"""A small project whose `export` stage has been run for real: three random networks, a few pictures, five engines."""
 
 import json
 import os
@@ -26,7 +26,7 @@ def run_export(root):
     return subprocess.run(command, cwd=root, env=stage_environment(root), capture_output=True, text=True, check=False)
 
 
-def write_checkpoint(path, architecture, seed):
+def write_checkpoint(path, architecture, seed, classes=CLASSES):
     """A detector with random weights whose scores spread over 0-1, so that thresholds and NMS have work to do."""
     os.environ.update(YOLO_OFFLINE="true", YOLO_AUTOINSTALL="false", YOLO_CONFIG_DIR=str(path.parents[2] / ".retort"))
     import torch
@@ -36,8 +36,8 @@ def write_checkpoint(path, architecture, seed):
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         model = YOLO(architecture)
-        model.model = DetectionModel(architecture, nc=len(CLASSES), verbose=False)
-        model.model.names = dict(enumerate(CLASSES))
+        model.model = DetectionModel(architecture, nc=len(classes), verbose=False)
+        model.model.names = dict(enumerate(classes))
         for module in model.model.modules():
             if isinstance(module, torch.nn.BatchNorm2d):
                 module.running_mean.normal_(0, 0.1)
@@ -51,13 +51,13 @@ def write_checkpoint(path, architecture, seed):
     return sum(p.numel() for p in model.model.parameters())
 
 
-def write_model_folder(folder, kind, architecture, seed, contract):
+def write_model_folder(folder, kind, architecture, seed, contract, classes=CLASSES):
     from kd_steps.adapters.sidecar import write_sidecar
 
     folder.mkdir(parents=True, exist_ok=True)
-    parameters = write_checkpoint(folder / "weights.pt", architecture, seed)
+    parameters = write_checkpoint(folder / "weights.pt", architecture, seed, classes)
     new = CLASSES[2:] if kind == "few_shot" else []
-    write_sidecar(folder, kind, architecture, CLASSES, new, parameters, contract, "0" * 64, {}, {})
+    write_sidecar(folder, kind, architecture, classes, new, parameters, contract, "0" * 64, {}, {})
 
 
 def picture(seed, height_px, width_px):
@@ -97,6 +97,7 @@ def make_project(root):
     write_params(root)
     write_prepared(root)
     write_model_folder(root / "models/teacher", "teacher", "yolo26n.yaml", 1, contract_of_project())
+    write_model_folder(root / "models/student", "student", "yolo11n.yaml", 3, contract_of_project(), CLASSES[:2])
     write_model_folder(root / "models/few_shot", "few_shot", "yolo11n.yaml", 2, contract_of_project())
     done = run_export(root)
     assert done.returncode == 0, done.stderr

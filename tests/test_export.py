@@ -24,15 +24,18 @@ def project(engine_project, tmp_path):
 
 def test_every_target_and_the_teacher_are_whole_engines(engine_project):
     folders = sorted(p.name for p in (engine_project / "models/engines").iterdir())
-    assert folders == ["onnx-fp32", "openvino-fp16", "ort-cpu-int8", "teacher"]
+    assert folders == ["onnx-fp32", "openvino-fp16", "ort-cpu-int8", "student-before", "teacher"]
     for name in folders:
         manifest = read_manifest(engine_project / "models/engines" / name)
-        kind = "teacher" if name == "teacher" else "few_shot"
+        kind, role = {"teacher": ("teacher", "teacher"), "student-before": ("student", "base_student")}.get(
+            name, ("few_shot", "student")
+        )
         sidecar = json.loads((engine_project / "models" / kind / "sidecar.json").read_text())
         assert manifest.source_sha256 == sidecar["sha256"]
         assert manifest.parameters == sidecar["parameters"] > 1_000_000
         assert manifest.contract == PreprocessingContract.from_dict(sidecar["contract"])
-        assert manifest.role == ("teacher" if name == "teacher" else "student")
+        assert manifest.role == role
+        assert manifest.classes == tuple(sidecar["classes"])
         assert manifest.state == "built"
         assert manifest.output_format == ("end2end" if name == "teacher" else "anchors")
         assert {"torch", "ultralytics", "onnxruntime", "openvino"} <= set(manifest.versions)
@@ -72,7 +75,11 @@ def test_other_targets_replace_the_engines_and_the_same_targets_keep_their_bytes
     """Also: nothing of an earlier run stays, and nothing is written outside the stage's output."""
 
     def inputs():
-        files = [p for part in ("data", "models/teacher", "models/few_shot") for p in (project / part).rglob("*")]
+        files = [
+            p
+            for part in ("data", "models/teacher", "models/student", "models/few_shot")
+            for p in (project / part).rglob("*")
+        ]
         return {p: p.stat().st_mtime_ns for p in files}
 
     before = inputs()
@@ -83,7 +90,7 @@ def test_other_targets_replace_the_engines_and_the_same_targets_keep_their_bytes
     assert "openvino-fp16" in done.stderr  # progress
     assert inputs() == before
     made = project / "models/engines"
-    assert sorted(p.name for p in made.iterdir()) == ["onnx-fp32", "openvino-fp16", "teacher"]
+    assert sorted(p.name for p in made.iterdir()) == ["onnx-fp32", "openvino-fp16", "student-before", "teacher"]
     for path in [p for p in made.rglob("*") if p.is_file()]:
         assert path.read_bytes() == (engine_project / path.relative_to(project)).read_bytes(), path
 
