@@ -29,9 +29,13 @@ ENVIRONMENT = {
 
 
 def set_environment(root: Path) -> None:
-    """Switch off phone-home and self-installing libraries, and keep Ultralytics' settings inside the project."""
+    """Switch off phone-home and self-installing libraries, keep Ultralytics' settings at home, use all cores.
+
+    Ultralytics sets ``OMP_NUM_THREADS`` to 1 where nobody did, so it is said here; a user's own value stays.
+    """
     for name, value in ENVIRONMENT.items():
         os.environ.setdefault(name, value)
+    os.environ.setdefault("OMP_NUM_THREADS", str(len(os.sched_getaffinity(0))))
     os.environ.setdefault("YOLO_CONFIG_DIR", str(root / ".retort" / "ultralytics"))
 
 

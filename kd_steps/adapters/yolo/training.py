@@ -99,8 +99,7 @@ class RetortTrainer(DetectionTrainer):
         super().__init__(overrides=_overrides(run))
         self.args.workers = run.loader_workers  # Ultralytics forces 0 on a CPU
         if self.device.type == "cpu":
-            # Ultralytics leaves one core idle and overrides what the user said.
-            torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", 0)) or len(os.sched_getaffinity(0)))
+            torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))  # Ultralytics has just set all cores but one
         self.add_callback("on_train_start", lambda t: t.train_loader.sampler.start_at(t.start_epoch))
         self.add_callback("on_train_epoch_start", _set_epoch_weights)
         self.add_callback("on_model_save", _keep_checkpoints)
