@@ -26,7 +26,7 @@ def engine_project(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def engines_dir(engine_project):
-    """Its four engine folders: teacher (end2end head), onnx-fp32, ort-cpu-int8, openvino-fp16; read-only for tests."""
+    """Its engine folders: teacher (end2end head), onnx-fp32, ort-cpu-int8, openvino-fp16, student-before; read-only."""
     return engine_project / "models/engines"
 
 
@@ -46,3 +46,11 @@ def training_project(tmp_path_factory):
     from training_fixture import write_training_project
 
     return write_training_project(tmp_path_factory.mktemp("training"))
+
+
+@pytest.fixture(scope="session")
+def finished_project(tmp_path_factory):
+    """The whole pipeline, run once from nothing on a tiny project; tests that change it take a copy."""
+    from tiny_project import first_run
+
+    return first_run(tmp_path_factory.mktemp("pipeline") / "project")

@@ -24,8 +24,9 @@ def _watch(log: str, stage: str, root: str) -> None:
         if event != "open" or not isinstance(arguments[0], str | bytes | os.PathLike):
             return
         path = os.path.abspath(os.fsdecode(arguments[0]))  # noqa: PTH100 - pathlib may not be imported yet
-        if path.startswith(root + os.sep):
-            writes = bool((arguments[2] or 0) & (os.O_WRONLY | os.O_RDWR | os.O_CREAT))
+        writes = bool((arguments[2] or 0) & (os.O_WRONLY | os.O_RDWR | os.O_CREAT))
+        # A name below an open folder looks like one of the working directory: then there is no such file.
+        if path.startswith(root + os.sep) and (writes or os.path.lexists(path)):
             os.write(descriptor, f"{stage}\t{'w' if writes else 'r'}\t{path[len(root) + 1 :]}\n".encode())
 
     sys.addaudithook(note)

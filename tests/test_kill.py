@@ -1,0 +1,170 @@
+"""Every stage killed with SIGKILL in the middle of its work, DVC and all; the next `dvc repro` makes it good."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+import pytest
+from ruamel.yaml import YAML
+from tiny_project import STAGES, FinishedProject, copy_project, environment, lock, outs_of, ran, read, run, versions
+
+from kd_steps.adapters.files import sha256_of
+from kd_steps.edge.manifest import read_manifest, verify_files
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
+
+PATIENCE_S = 300.0
+# Outputs whose bytes follow from the stage's dependencies alone; the others hold times or resumed trainings.
+DETERMINISTIC = {
+    "prepare": {"data/prepared", "data/new_parts/held_out"},
+    "validate": {"data/validated/base.json", "data/validated/new_parts.json", "metrics/validation.json"},
+    "cache_logits": {"data/cache"},
+    "gate": {"metrics/gate.json"},
+}
+
+
+@dataclass(frozen=True)
+class Work:
+    """What tells that a stage is in the middle of its work.
+
+    Attributes:
+        sign: a pattern of files that appear then; '' where only time tells.
+        cpu_s: seconds of its process after which it is, where only time tells.
+        resumes: what the next run says when it goes on behind what was finished; '' where it starts anew.
+    """
+
+    sign: str = ""
+    cpu_s: float = 0.0
+    resumes: str = ""
+
+
+WORK = {
+    "prepare": Work(".retort/prepare/incoming/*"),
+    "validate": Work("report/data_docs"),
+    "train_teacher": Work("models/teacher/resume/last.pt", resumes="goes on from its last epoch"),
+    "cache_logits": Work("data/cache/shard-00000.json", resumes="data/cache: resumed"),
+    "distill": Work("models/student/resume/last.pt", resumes="goes on from its last epoch"),
+    "few_shot": Work("models/few_shot/run"),
+    "export": Work("models/engines/onnx-fp32"),
+    "evaluate": Work("evaluation/detections/*.parquet"),
+    "gate": Work(cpu_s=0.2),
+    "report": Work(cpu_s=0.7),
+    "register": Work("mlartifacts/*"),
+}
+
+
+def forget(root: Path, stage: str) -> None:
+    """Make a stage one that has never run: its outputs, DVC's note of it, and DVC's cache of runs go."""
+    for path in outs_of(root)[stage]:
+        shutil.rmtree(root / path) if (root / path).is_dir() else (root / path).unlink()
+    shutil.rmtree(root / ".dvc/cache/runs", ignore_errors=True)
+    yaml, path = YAML(), root / "dvc.lock"
+    notes = yaml.load(path)
+    del notes["stages"][stage]
+    yaml.dump(notes, path)
+
+
+def stage_process(child: subprocess.Popen[str], stage: str) -> psutil.Process | None:
+    """The stage's own Python below DVC."""
+    for process in psutil.Process(child.pid).children(recursive=True):
+        try:
+            if process.cmdline()[1:] == ["-m", f"kd_steps.{stage}"]:
+                return process
+        except (psutil.NoSuchProcess, psutil.ZombieProcess):
+            continue
+    return None
+
+
+def at_work(root: Path, work: Work, child: subprocess.Popen[str], stage: str) -> bool:
+    if work.sign:
+        return any(root.glob(work.sign))
+    process = stage_process(child, stage)
+    try:
+        return process is not None and process.cpu_times().user >= work.cpu_s
+    except psutil.NoSuchProcess:
+        return False
+
+
+def kill_at_work(root: Path, stage: str, ready: Callable[[subprocess.Popen[str]], bool]) -> None:
+    """Run the stage under DVC and kill DVC, the stage and its workers at once, as a power cut would."""
+    command = [sys.executable, "-m", "dvc", "repro", "--single-item", stage]
+    with (root / ".retort/killed.log").open("w") as log:
+        child = subprocess.Popen(
+            command, cwd=root, env=environment(), stdout=log, stderr=log, text=True, start_new_session=True
+        )
+        deadline = time.monotonic() + PATIENCE_S
+        while not ready(child):
+            said = (root / ".retort/killed.log").read_text
+            assert child.poll() is None, f"{stage} ended before it could be killed:\n{said()}"
+            assert time.monotonic() < deadline, f"{stage} was not at work after {PATIENCE_S} s:\n{said()}"
+            time.sleep(0.002)
+        os.killpg(child.pid, signal.SIGKILL)
+        assert child.wait() == -signal.SIGKILL
+    left = [p for p in psutil.process_iter(["cwd", "status"]) if p.info["cwd"] == str(root)]
+    psutil.wait_procs(left, timeout=20)
+    assert not [p for p in left if p.is_running() and p.status() != psutil.STATUS_ZOMBIE], "the stage lives on"
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_killed_at_work_then_run_again(finished_project: FinishedProject, tmp_path: Path, stage: str) -> None:
+    root, work = copy_project(finished_project.root, tmp_path / "project"), WORK[stage]
+    forget(root, stage)
+    before = lock(root)
+    kill_at_work(root, stage, lambda child: at_work(root, work, child, stage))
+    assert lock(root) == before, "DVC took a killed stage for a finished one"
+    finished_before_the_kill = {p: p.stat().st_mtime_ns for p in finished_parts(root)}
+
+    done = run(root, sys.executable, "-m", "dvc", "repro", stage)
+    assert done.returncode == 0, done.stdout
+    assert ran(done.stdout) == [stage], "an earlier stage ran again, or this one was not run"
+    assert work.resumes in done.stdout
+    kept = {path: time_ns for path, time_ns in finished_before_the_kill.items() if path.exists()}
+    assert kept == finished_before_the_kill, "finished work was thrown away"
+    assert {p: p.stat().st_mtime_ns for p in kept} == kept, "finished work was done again"
+
+    after, reference = lock(root), lock(finished_project.root)
+    assert {name: note for name, note in after.items() if name != stage} == before
+    assert after[stage]["deps"] == reference[stage]["deps"]
+    digests, expected = ({o["path"]: o.get("md5") for o in notes[stage]["outs"]} for notes in (after, reference))
+    assert set(digests) == set(expected)
+    for path in DETERMINISTIC.get(stage, set()):
+        assert digests[path] == expected[path], f"{path} differs after a kill"
+    check_whole(root, stage)
+
+
+def finished_parts(root: Path) -> list[Path]:
+    """What the killed stage had finished for good: shards of the cache with their notes, detections of engines."""
+    shards = [note.with_suffix(".arrow") for note in (root / "data/cache").glob("shard-*.json")]
+    return [*shards, *(root / "evaluation/detections").glob("[!.]*.parquet")]
+
+
+def check_whole(root: Path, stage: str) -> None:
+    """The outputs are complete, and hold nothing that the kill left."""
+    for path in map(root.joinpath, outs_of(root)[stage]):
+        files = [path] if path.is_file() else list(path.rglob("*"))
+        assert files, path
+        assert not [f for f in files if f.name.startswith(".") or f.name in ("run", "resume", "fingerprint.json")]
+    if stage in ("train_teacher", "distill", "few_shot"):
+        folder = {"train_teacher": "teacher", "distill": "student"}.get(stage, stage)
+        sidecar = read(root, f"models/{folder}/sidecar.json")
+        assert sidecar["sha256"] == sha256_of(root / f"models/{folder}/weights.pt")
+        rows = (root / f"models/{folder}/results.csv").read_text().splitlines()[1:]
+        assert [int(row.split(",")[0]) for row in rows] == list(range(1, sidecar["training"]["epochs"] + 1))
+    if stage == "export":
+        for folder in (root / "models/engines").iterdir():
+            verify_files(read_manifest(folder), folder)
+    if stage == "evaluate":
+        assert set(read(root, "metrics/engines.json")) == {p.name for p in (root / "models/engines").iterdir()}
+    if stage == "report":
+        assert (root / "report/index.html").read_text(encoding="utf-8").rstrip().endswith("</html>")
+    if stage == "register":
+        receipt = json.loads((root / "metrics/registration.json").read_text())
+        assert versions(root) == {model["name"]: ["1"] for model in receipt["models"]}
