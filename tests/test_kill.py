@@ -7,14 +7,25 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
 import pytest
 from ruamel.yaml import YAML
-from tiny_project import STAGES, FinishedProject, copy_project, environment, lock, outs_of, ran, read, run, versions
+from tiny_project import (
+    STAGES,
+    FinishedProject,
+    copy_project,
+    environment,
+    lock,
+    outs_of,
+    ran,
+    read,
+    run,
+    tracing,
+    versions,
+)
 
 from kd_steps.adapters.files import sha256_of
 from kd_steps.edge.manifest import read_manifest, verify_files
@@ -36,13 +47,13 @@ class Work:
     """What tells that a stage is in the middle of its work.
 
     Attributes:
-        sign: a pattern of files that appear then; '' where only time tells.
-        cpu_s: seconds of its process after which it is, where only time tells.
+        sign: a pattern of files that appear then; '' where it makes none before its end.
+        reads: a file that it opens then.
         resumes: what the next run says when it goes on behind what was finished; '' where it starts anew.
     """
 
     sign: str = ""
-    cpu_s: float = 0.0
+    reads: str = ""
     resumes: str = ""
 
 
@@ -55,8 +66,8 @@ WORK = {
     "few_shot": Work("models/few_shot/run"),
     "export": Work("models/engines/onnx-fp32"),
     "evaluate": Work("evaluation/detections/*.parquet"),
-    "gate": Work(cpu_s=0.2),
-    "report": Work(cpu_s=0.7),
+    "gate": Work(reads="metrics/engines.json"),
+    "report": Work(reads="metrics/few_shot.json"),
     "register": Work("mlartifacts/*"),
 }
 
@@ -72,43 +83,33 @@ def forget(root: Path, stage: str) -> None:
     yaml.dump(notes, path)
 
 
-def stage_process(child: subprocess.Popen[str], stage: str) -> psutil.Process | None:
-    """The stage's own Python below DVC."""
-    for process in psutil.Process(child.pid).children(recursive=True):
-        try:
-            if process.cmdline()[1:] == ["-m", f"kd_steps.{stage}"]:
-                return process
-        except (psutil.NoSuchProcess, psutil.ZombieProcess):
-            continue
-    return None
-
-
-def at_work(root: Path, work: Work, child: subprocess.Popen[str], stage: str) -> bool:
+def at_work(root: Path, work: Work, trace: Path, stage: str) -> bool:
     if work.sign:
         return any(root.glob(work.sign))
-    process = stage_process(child, stage)
-    try:
-        return process is not None and process.cpu_times().user >= work.cpu_s
-    except psutil.NoSuchProcess:
-        return False
+    return trace.exists() and f"{stage}\tr\t{work.reads}\n" in trace.read_text(encoding="utf-8")
 
 
-def kill_at_work(root: Path, stage: str, ready: Callable[[subprocess.Popen[str]], bool]) -> None:
+def kill_at_work(root: Path, stage: str) -> None:
     """Run the stage under DVC and kill DVC, the stage and its workers at once, as a power cut would."""
     command = [sys.executable, "-m", "dvc", "repro", "--single-item", stage]
-    with (root / ".retort/killed.log").open("w") as log:
+    trace, said = root.with_name("opened.tsv"), root.with_name("killed.log")
+    with said.open("w") as log:
         child = subprocess.Popen(
-            command, cwd=root, env=environment(), stdout=log, stderr=log, text=True, start_new_session=True
+            command,
+            cwd=root,
+            env=environment() | tracing(root, trace),
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
         )
         deadline = time.monotonic() + PATIENCE_S
-        while not ready(child):
-            said = (root / ".retort/killed.log").read_text
-            assert child.poll() is None, f"{stage} ended before it could be killed:\n{said()}"
-            assert time.monotonic() < deadline, f"{stage} was not at work after {PATIENCE_S} s:\n{said()}"
+        while not at_work(root, WORK[stage], trace, stage):
+            assert child.poll() is None, f"{stage} ended before it could be killed:\n{said.read_text()}"
+            assert time.monotonic() < deadline, f"{stage} was not at work after {PATIENCE_S} s:\n{said.read_text()}"
             time.sleep(0.002)
         os.killpg(child.pid, signal.SIGKILL)
         assert child.wait() == -signal.SIGKILL
-    left = [p for p in psutil.process_iter(["cwd", "status"]) if p.info["cwd"] == str(root)]
+    left = [p for p in psutil.process_iter(["cwd"]) if p.info["cwd"] == str(root)]
     psutil.wait_procs(left, timeout=20)
     assert not [p for p in left if p.is_running() and p.status() != psutil.STATUS_ZOMBIE], "the stage lives on"
 
@@ -118,7 +119,7 @@ def test_killed_at_work_then_run_again(finished_project: FinishedProject, tmp_pa
     root, work = copy_project(finished_project.root, tmp_path / "project"), WORK[stage]
     forget(root, stage)
     before = lock(root)
-    kill_at_work(root, stage, lambda child: at_work(root, work, child, stage))
+    kill_at_work(root, stage)
     assert lock(root) == before, "DVC took a killed stage for a finished one"
     finished_before_the_kill = {p: p.stat().st_mtime_ns for p in finished_parts(root)}
 

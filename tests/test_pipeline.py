@@ -49,9 +49,9 @@ def project(finished_project: FinishedProject, tmp_path: Path) -> Path:
     return copy_project(finished_project.root, tmp_path / "project")
 
 
-def test_every_stage_ran_and_left_what_it_declares(finished_project, record_property):
+def test_every_stage_ran_and_left_what_it_declares(finished_project, record_testsuite_property):
     root = finished_project.root
-    record_property("dvc_repro_seconds", finished_project.seconds)
+    record_testsuite_property("dvc_repro_seconds", finished_project.seconds)
     assert ran(finished_project.output) == list(STAGES)
     for stage, paths in outs_of(root).items():
         for path in paths:
@@ -93,10 +93,10 @@ def test_a_stage_reads_its_dependencies_and_writes_its_outputs_only(finished_pro
     assert {path for path in written if not path.startswith(ALLOWED) and not below(path, outputs)} == set()
 
 
-def test_a_second_run_does_nothing(finished_project, record_property):
+def test_a_second_run_does_nothing(finished_project, record_testsuite_property):
     started = time.monotonic()
     output = dvc(finished_project.root, "repro")
-    record_property("idle_dvc_repro_seconds", time.monotonic() - started)
+    record_testsuite_property("idle_dvc_repro_seconds", time.monotonic() - started)
     assert ran(output) == []
     assert "Data and pipelines are up to date." in dvc(finished_project.root, "status")
 

@@ -145,12 +145,16 @@ def make_project(root: Path) -> Path:
     return root
 
 
+def tracing(root: Path, log: Path) -> dict[str, str]:
+    """Variables that make a stage's process note in ``log``, as `stage, r or w, path`, what it opens in the project."""
+    return {"RETORT_TEST_TRACE": str(log), "RETORT_TEST_ROOT": str(root), "PYTHONPATH": str(FILE_TRACE)}
+
+
 def first_run(root: Path) -> FinishedProject:
     """Make a project, run its pipeline from nothing, and commit what DVC noted."""
     make_project(root)
     log, started = root.with_name(f"{root.name}-opened.tsv"), time.monotonic()
-    trace = {"RETORT_TEST_TRACE": str(log), "RETORT_TEST_ROOT": str(root), "PYTHONPATH": str(FILE_TRACE)}
-    done = run(root, sys.executable, "-m", "dvc", "repro", **trace)
+    done = run(root, sys.executable, "-m", "dvc", "repro", **tracing(root, log))
     assert done.returncode == 0, done.stdout
     seconds = time.monotonic() - started
     opened: dict[str, set[tuple[bool, str]]] = {}
