@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from kd_steps.adapters.engine_folder import Build, Network, Role, complete_engine
+from kd_steps.adapters.engine_folder import Build, Network, ParityError, Role, complete_engine
 from kd_steps.adapters.sidecar import SIDECAR, WEIGHTS, read_sidecar
 from kd_steps.edge.contract import require_same
 from kd_steps.edge.preprocess import Preprocessor, read_picture
@@ -35,7 +35,10 @@ DERIVED = {
 
 
 def main() -> None:
-    """Read the two networks, build every target, write ``models/engines``."""
+    """Read the networks, build every target, write ``models/engines``.
+
+    A target that the gate does not require and that gives other outputs than its parent is left out, with a warning.
+    """
     from kd_steps.adapters.yolo.export import export_onnx
 
     params = load_params()
@@ -66,7 +69,13 @@ def main() -> None:
             progress.set_postfix_str(target)
             pictures = [train[i] for i in chosen]
             output_format, outputs = built[FLOAT.target]
-            build_derived(target, student, output_format, golden, outputs, pictures)
+            try:
+                build_derived(target, student, output_format, golden, outputs, pictures)
+            except ParityError as error:
+                if target in params.gate.required_targets:
+                    raise
+                shutil.rmtree(_partial_path(target))
+                tqdm.write(f"warning: {target} is left out, the gate does not require it: {error}")
             progress.update()
 
 
@@ -159,9 +168,13 @@ def _evenly(paths: Sequence[Path], count: int) -> list[Path]:
 
 def _partial(name: str) -> Path:
     """An empty folder that becomes the engine's by one rename, when it is whole."""
-    folder = ENGINES / f".{name}.partial"
+    folder = _partial_path(name)
     folder.mkdir(parents=True)
     return folder
+
+
+def _partial_path(name: str) -> Path:
+    return ENGINES / f".{name}.partial"
 
 
 if __name__ == "__main__":

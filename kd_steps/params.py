@@ -239,6 +239,7 @@ class Gate(Section):
     min_compression_ratio: Positive
     min_class_ap50: Fraction
     min_new_class_ap50: Fraction
+    pass_unmeasured_new_classes: bool
     max_false_alarms_per_board: NonNegative
 
 

@@ -31,6 +31,7 @@ class Limits:
         min_compression_ratio: least teacher parameters for one of the engine's.
         min_class_ap50: least AP50 of every base class.
         min_new_class_ap50: least AP50 of every new class.
+        pass_unmeasured_new_classes: whether a new class without test objects may pass unmeasured.
         max_false_alarms_per_board: most detections on a defect-free board.
     """
 
@@ -40,6 +41,7 @@ class Limits:
     min_compression_ratio: float
     min_class_ap50: float
     min_new_class_ap50: float
+    pass_unmeasured_new_classes: bool
     max_false_alarms_per_board: float
 
 
@@ -97,11 +99,11 @@ def engine_rules(target: str, engine: Mapping[str, Any], teacher: Mapping[str, A
         judge("map_ratio", target, "mAP50-95 against the teacher's", ap, limits.min_map_ratio, "least"),
         _latency_rule(target, engine, limits),
         judge("compression_ratio", target, "compression in parameters", smaller, limits.min_compression_ratio, "least"),
-        _worst_class_rule("class_ap50", target, engine, limits.min_class_ap50, new=False),
+        _worst_class_rule("class_ap50", target, engine, _class_names(engine, new=False), limits.min_class_ap50),
         judge("false_alarms", target, "false alarms a board", alarms, limits.max_false_alarms_per_board, "most"),
     ]
-    if _class_names(engine, new=True):
-        rules.append(_worst_class_rule("new_class_ap50", target, engine, limits.min_new_class_ap50, new=True))
+    if new := _judged_new_classes(engine, limits):
+        rules.append(_worst_class_rule("new_class_ap50", target, engine, new, limits.min_new_class_ap50))
     measured_at = engine.get("confidence_level")
     if measured_at != limits.confidence_level:
         reason = f"intervals were measured at a confidence of {measured_at}, not {limits.confidence_level}; `dvc repro`"
@@ -159,14 +161,11 @@ def _latency_rule(target: str, engine: Mapping[str, Any], limits: Limits) -> Rul
     return Rule(**{**asdict(rule), "verdict": "inconclusive", "reason": reason})
 
 
-def _worst_class_rule(name: str, target: str, engine: Mapping[str, Any], limit: float, *, new: bool) -> Rule:
+def _worst_class_rule(name: str, target: str, engine: Mapping[str, Any], classes: Sequence[str], limit: float) -> Rule:
     """The rule for the class with the worst verdict, among equals for the one with the lowest interval."""
-    kind = "new class" if new else "class"
+    kind = "new class" if name == "new_class_ap50" else "class"
     intervals = engine.get("per_class_ap50_interval") or {}
-    rules = [
-        judge(name, target, f"AP50 of {kind} '{c}'", _interval(intervals, c), limit, "least")
-        for c in _class_names(engine, new=new)
-    ]
+    rules = [judge(name, target, f"AP50 of {kind} '{c}'", _interval(intervals, c), limit, "least") for c in classes]
     if not rules:
         return judge(name, target, f"AP50 of every {kind}", UNKNOWN, limit, "least")
     return max(rules, key=lambda rule: (SEVERITY[rule.verdict], -math.inf if rule.low is None else -rule.low))
@@ -174,6 +173,14 @@ def _worst_class_rule(name: str, target: str, engine: Mapping[str, Any], limit: 
 
 def _class_names(engine: Mapping[str, Any], *, new: bool) -> list[str]:
     return [name for name, entry in (engine.get("per_class") or {}).items() if bool(entry.get("is_new")) is new]
+
+
+def _judged_new_classes(engine: Mapping[str, Any], limits: Limits) -> list[str]:
+    """New classes that must keep the floor: all, or only those that the test pictures show."""
+    new = _class_names(engine, new=True)
+    if not limits.pass_unmeasured_new_classes:
+        return new
+    return [name for name in new if engine["per_class"][name].get("n_objects") != 0]
 
 
 def _compression(engine: Mapping[str, Any], teacher: Mapping[str, Any]) -> Interval:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -18,6 +19,7 @@ LIMITS = Limits(
     min_compression_ratio=4.0,
     min_class_ap50=0.5,
     min_new_class_ap50=0.3,
+    pass_unmeasured_new_classes=False,
     max_false_alarms_per_board=0.5,
 )
 NUMBERS = st.floats(0, 10)
@@ -135,6 +137,17 @@ def test_an_optional_engine_blocks_only_itself() -> None:
     assert verdict["passed"] is True
     assert verdict["targets"] == {"onnx-fp32": "pass", "ort-cpu-int8": "fail"}
     assert "(optional)" in verdict["summary"][1]
+
+
+def test_a_new_class_without_test_pictures_blocks_unless_the_line_says_otherwise() -> None:
+    unseen = {"fuse": {"ap50": None, "ap50_95": None, "n_objects": 0, "is_new": True}}
+    engine = good_engine() | {"per_class": good_engine()["per_class"] | unseen}
+    engines = {"teacher": teacher(), "onnx-fp32": engine}
+    assert gate_verdict(engines, LIMITS, ["onnx-fp32"])["passed"] is False
+    lenient = replace(LIMITS, pass_unmeasured_new_classes=True)
+    assert gate_verdict(engines, lenient, ["onnx-fp32"])["passed"] is True
+    bad = engine | BROKEN["new_class_ap50"]
+    assert gate_verdict({"teacher": teacher(), "onnx-fp32": bad}, lenient, ["onnx-fp32"])["passed"] is False
 
 
 def test_the_student_before_few_shots_is_not_judged() -> None:
