@@ -17,7 +17,7 @@ export MLFLOW_DISABLE_TELEMETRY = true
 export MLFLOW_SERVER_ENABLE_JOB_EXECUTION = false
 export YOLO_OFFLINE = true
 export YOLO_AUTOINSTALL = false
-export OMP_WAIT_POLICY = PASSIVE
+export GOMP_SPINCOUNT = 10000
 export YOLO_CONFIG_DIR = $(CURDIR)/.retort/ultralytics
 # Container images often forbid Python to keep compiled files; every stage would then compile its libraries anew.
 unexport PYTHONDONTWRITEBYTECODE
