@@ -229,16 +229,16 @@ def _marking(pen: Pen, part: PlacedPart, height_mm: float) -> None:
 
 
 def _moulded(pen: Pen, part: PlacedPart, colour: Colour) -> None:
-    """A moulded diode (pale band) or tantalum capacitor (dark band) with metal tabs; the band lies at +x."""
+    """A moulded diode or tantalum capacitor with metal tabs; the pale band lies at +x."""
     body = part.kind.body_mm
     for side in (-1, 1):
         pen.rect(centred(side * (body.x2 + 0.08), 0, 0.28, 0.62 * (body.y2 - body.y1)), TIN, 0.03)
     pen.rect(body, _tinted(colour, 0.6), 0.08)
     pen.rect(Rect(body.x1 + 0.05, body.y1 + 0.04, body.x2 - 0.09, body.y2 - 0.1), colour, 0.06)
-    band = Rect(body.x2 - 0.3 * (body.x2 - body.x1), body.y1 + 0.04, body.x2 - 0.09, body.y2 - 0.1)
-    pen.rect(band, (206, 208, 206) if part.kind.look == "diode" else (28, 48, 74))
+    band = Rect(body.x2 - 0.42 * (body.x2 - body.x1), body.y1 + 0.04, body.x2 - 0.09, body.y2 - 0.1)
+    pen.rect(band, (226, 228, 226))
     pen.rect(
-        Rect(body.x1 + 0.12, body.y1 + 0.1, body.x2 - 0.4 * (body.x2 - body.x1), body.y1 + 0.2), _tinted(colour, 1, 30)
+        Rect(body.x1 + 0.12, body.y1 + 0.1, body.x2 - 0.5 * (body.x2 - body.x1), body.y1 + 0.2), _tinted(colour, 1, 30)
     )
 
 
