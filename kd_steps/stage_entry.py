@@ -73,10 +73,11 @@ def note_cost(stage: str, seconds: float) -> None:
         stage: the stage's name.
         seconds: wall-clock time, imports included.
     """
-    peaks = {
-        name: resource.getrusage(who).ru_maxrss * 1024  # Linux counts in KiB
-        for name, who in (("process", resource.RUSAGE_SELF), ("largest_child", resource.RUSAGE_CHILDREN))
-    }
+    status = Path("/proc/self/status").read_text(encoding="ascii")
+    # The kernel's high-water mark since exec; getrusage would count what the parent held when it forked.
+    high_water_kib = int(status.partition("VmHWM:")[2].split()[0])
+    largest_child_kib = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
+    peaks = {"process": high_water_kib * 1024, "largest_child": largest_child_kib * 1024}
     line = {
         "stage": stage,
         "ended": datetime.now(UTC).isoformat(timespec="seconds"),

@@ -1,5 +1,6 @@
 """The Makefile and the lock file: what the targets do, under which environment, with which versions."""
 
+import os
 import re
 import subprocess
 import sys
@@ -18,7 +19,9 @@ TARGETS = {"help", "setup", "demo", "test", "check", "format", "ui", "bench", "d
 
 
 def make(*arguments: str) -> str:
-    return subprocess.run(["make", *arguments], cwd=REPOSITORY, capture_output=True, text=True, check=True).stdout
+    alone = {name: value for name, value in os.environ.items() if name not in ("MAKEFLAGS", "MAKELEVEL", "MFLAGS")}
+    done = subprocess.run(["make", *arguments], cwd=REPOSITORY, env=alone, capture_output=True, text=True, check=True)
+    return done.stdout
 
 
 def locked() -> dict[str, str]:

@@ -19,6 +19,8 @@ from kd_steps.core.records import PictureFacts
 HASH_SIDE_PX = 32
 # In a JPEG's compressed data 0xFF is followed by 0x00 (a stuffed byte) or a restart marker; all else ends the scan.
 _SCAN_END = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")
+# Ultralytics, once imported, makes Pillow try a HEIF plug-in before it gives up, and fail for want of the plug-in.
+_UNKNOWN = (UnidentifiedImageError, ModuleNotFoundError)
 _PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 
 
@@ -83,7 +85,7 @@ def _channels(data: bytes, name: str) -> int:
     try:
         with Image.open(BytesIO(data)) as header:
             return 3 if header.mode == "P" else len(header.getbands())
-    except (UnidentifiedImageError, OSError) as error:
+    except (*_UNKNOWN, OSError) as error:
         raise PictureError(
             f"{name}: the picture's header cannot be read: {error}; convert it to PNG or JPEG"
         ) from error
@@ -97,7 +99,7 @@ def _is_truncated(data: bytes) -> bool:
     try:
         with Image.open(BytesIO(data)) as other:
             other.load()
-    except UnidentifiedImageError:
+    except _UNKNOWN:
         return False  # OpenCV may still know the format; if not, decode_bgr says so
     except (OSError, SyntaxError):
         return True
