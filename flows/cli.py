@@ -11,6 +11,8 @@ import typer
 from flows import verdict
 from kd_steps.stage_entry import set_environment
 
+TABLE_WIDTH = 120
+
 app = typer.Typer(help=__doc__, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 
 
@@ -64,6 +66,7 @@ def summary() -> None:
     from rich.table import Table
 
     root, console = Path.cwd(), Console()
+    console.width = max(console.width, TABLE_WIDTH)  # a pipe says 80 columns, which would cut the numbers
     gate, receipt = verdict.read(root, verdict.GATE), verdict.read(root, verdict.RECEIPT)
     if gate is None:
         console.print("The gate has not given a verdict yet; `dvc repro` or `retort run` makes one.")

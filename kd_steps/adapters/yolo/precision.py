@@ -1,7 +1,7 @@
 """Number formats of training: CUDA mixed precision, and bf16 with channels-last on CPUs that have it.
 
-Ultralytics trains in fp32 on every CPU. On one with bf16 instructions, bf16 autocast with channels-last tensors trains
-about two and a half times faster (tests/bench/RESULTS.md).
+Ultralytics trains in fp32 on every CPU. On one with bf16 instructions, bf16 autocast with channels-last tensors is much
+faster (tests/bench/train_speed.py; the numbers stand in tests/bench/RESULTS.md).
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""The real job told as a table: what the README's command on real boards left in a project's folder.
+"""A finished run of the pipeline told as tables: what `make demo` or the real job left in a project's folder.
 
-``python tests/bench/deeppcb.py [PROJECT]`` reads the metrics of a finished run, writes
-``tests/bench/results/deeppcb.json`` and prints the tables of RESULTS.md.
+``python tests/bench/pipeline_run.py PROJECT NAME`` reads the metrics, writes ``tests/bench/results/NAME.json`` and
+prints the tables of RESULTS.md.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).parents[2]
-RESULT = ROOT / "tests/bench/results/deeppcb.json"
+RESULTS = ROOT / "tests/bench/results"
 STAGES = (
     "prepare", "validate", "train_teacher", "cache_logits", "distill", "few_shot", "export", "evaluate", "gate",
     "report", "register",
@@ -81,10 +81,10 @@ def tables(result: dict[str, Any]) -> str:
 
 
 def main() -> None:
-    project = Path(sys.argv[1]) if len(sys.argv) > 1 else Path.cwd()
+    project, name = Path(sys.argv[1]), sys.argv[2]
     result = summary(project)
-    RESULT.parent.mkdir(exist_ok=True)
-    RESULT.write_text(json.dumps(result, indent=2) + "\n")
+    RESULTS.mkdir(exist_ok=True)
+    (RESULTS / f"{name}.json").write_text(json.dumps(result, indent=2) + "\n")
     print(tables(result))
 
 
