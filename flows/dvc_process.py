@@ -20,8 +20,9 @@ TAIL_LINES = 60
 PROGRESS_EVERY_S = 5.0
 GRACE_S = 10.0
 # Faults of the machine or the network, which a second try may not meet. A full disk is not among them: it stays full.
+# A process ended by SIGBUS or SIGKILL is -7 or -9 where the shell gave way to it, 135 or 137 where the shell waited.
 INFRASTRUCTURE = re.compile(
-    r"unable to acquire (the )?lock|is busy, it is being blocked|exited with -(7|9)\b|input/output error|"
+    r"unable to acquire (the )?lock|is busy, it is being blocked|exited with (-7|-9|135|137)\b|input/output error|"
     r"stale file handle|connection (refused|reset|aborted|timed out)|temporary failure in name resolution|"
     r"network is unreachable|max retries exceeded|failed to (pull|push|fetch) data|too many open files",
     re.IGNORECASE,
