@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from kd_steps.adapters.teacher_cache import ViewOfImage
     from kd_steps.adapters.yolo.teacher import FrozenTeacher
     from kd_steps.adapters.yolo.views import ViewDataset
-    from kd_steps.core.teacher_records import TeacherRecord
+    from kd_steps.core.cache_rows import AnsweredView
 
 FOLDER = Path("data/cache")
 TEACHER = Path("models/teacher")
@@ -34,7 +34,7 @@ def main() -> None:
     sidecar, model = trained(params, TEACHER)
     header = cache_header(params, plan, sidecar, model, prepared.digest)
     images = prepared.split("train")
-    keys = teacher_cache.cache_keys([image.digest for image in images], plan.all_views())
+    keys = teacher_cache.CacheKeys([image.digest for image in images], plan.all_views())
     print(f"{FOLDER}: {teacher_cache.open_for_writing(FOLDER, header)}")  # noqa: T201
     teacher = frozen(params, model)
     views = view_source(params, images, plan, header.augmentation_digest)
@@ -52,7 +52,7 @@ def main() -> None:
             lambda part: answers(part, teacher, views, params.cache_logits.batch, progress),
             told,
         )
-    cache = teacher_cache.TeacherCache(FOLDER, header, len(keys))
+    cache = teacher_cache.TeacherCache(FOLDER, header, keys)
     write_json(
         Path("metrics/cache.json"),
         {
@@ -67,15 +67,20 @@ def main() -> None:
 
 def answers(
     keys: Sequence[ViewOfImage], teacher: FrozenTeacher, views: ViewDataset, batch: int, progress: tqdm[None]
-) -> Iterator[TeacherRecord]:
+) -> Iterator[AnsweredView]:
     """The teacher's answers to some views, in their order."""
     import torch
+
+    from kd_steps.core.cache_rows import AnsweredView
 
     places = {image.digest: index for index, image in enumerate(views.images)}
     for start in range(0, len(keys), batch):
         samples = [views.view(places[key.image], key.view) for key in keys[start : start + batch]]
         pixels = torch.stack([sample["img"] for sample in samples])
-        yield from teacher.records(pixels, [sample["pixel_hash"] for sample in samples])
+        records = teacher.records(pixels, [sample["pixel_hash"] for sample in samples])
+        for sample, record in zip(samples, records, strict=True):
+            labels = torch.cat([sample["cls"], sample["bboxes"]], dim=1).numpy()
+            yield AnsweredView(record, sample["img"].numpy(), labels)
         progress.update(len(samples))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import fields
 from functools import partial
 from pathlib import Path
 
@@ -21,12 +22,12 @@ def main() -> None:
     """Distil the student, or go on where a kill stopped it."""
     from kd_steps.adapters.prepared import load_prepared
     from kd_steps.adapters.sidecar import WEIGHTS, write_sidecar
-    from kd_steps.adapters.teacher_cache import TeacherCache
+    from kd_steps.adapters.teacher_cache import CacheKeys, TeacherCache
     from kd_steps.adapters.yolo.answering import cache_header, distillation_plan, trained
+    from kd_steps.adapters.yolo.distiller import Distillation
     from kd_steps.adapters.yolo.models import parameter_count, require_same_geometry
     from kd_steps.adapters.yolo.recipe import finish, initial_model, model_name, training_run
     from kd_steps.adapters.yolo.training import train
-    from kd_steps.adapters.yolo.training_model import Distillation
     from kd_steps.core.distillation import TermWeights
 
     params, prepared = load_params(), load_prepared()
@@ -34,7 +35,7 @@ def main() -> None:
     sidecar, teacher = trained(params, TEACHER)
     header = cache_header(params, plan, sidecar, teacher, prepared.digest)
     images = prepared.split("train")
-    cache = TeacherCache(CACHE, header, len(images) * len(plan.all_views()))
+    cache = TeacherCache(CACHE, header, CacheKeys([image.digest for image in images], plan.all_views()))
     if resumable_folder(FOLDER, {"section": section.model_dump(mode="json"), "cache": header.to_dict()}):
         print("a distillation of this student was stopped here; it goes on from its last epoch")  # noqa: T201
     model = initial_model(section, None, sidecar.classes, params.seed)
@@ -51,9 +52,12 @@ def main() -> None:
         header.augmentation_digest,
         FOLDER,
         Distillation(
-            terms=TermWeights(section.class_weight, section.box_weight, section.box_temperature),
+            terms=TermWeights(**{field.name: getattr(section, field.name) for field in fields(TermWeights)}),
             weights_at=partial(weights_at, epochs=section.epochs, phases=phases, gamma_epochs=section.gamma_epochs),
             cached=cache,
+            teacher_channels=header.neck_channels,
+            calibrate_batches=section.calibrate_batches,
+            calibrate_share=section.calibrate_share,
         ),
     )
     measured = finish(run, train(run), FOLDER / WEIGHTS)

@@ -99,10 +99,10 @@ def teach(
     """
     from kd_steps.adapters.sidecar import WEIGHTS
     from kd_steps.adapters.yolo.answering import frozen, trained
+    from kd_steps.adapters.yolo.distiller import Distillation
     from kd_steps.adapters.yolo.models import add_classes, parameter_count
     from kd_steps.adapters.yolo.recipe import finish, training_run
     from kd_steps.adapters.yolo.training import NewPartDraws, train
-    from kd_steps.adapters.yolo.training_model import Distillation
     from kd_steps.core.distillation import TermWeights
 
     few = params.few_shot

@@ -101,6 +101,10 @@ class NewParts(Section):
     shots: Count
 
 
+class Unlabelled(Section):
+    path: Path | None
+
+
 class Splits(Section):
     validation_fraction: Annotated[float, Field(gt=0, lt=1)]
     test_fraction: Annotated[float, Field(gt=0, lt=1)]
@@ -111,6 +115,7 @@ class Splits(Section):
 class Prepare(Section):
     source: Source
     new_parts: NewParts
+    unlabelled: Unlabelled
     splits: Splits
 
 
@@ -154,7 +159,10 @@ class CacheLogits(Section):
     closing_views: CountOrZero
     score_threshold: Annotated[float, Field(ge=0, lt=1)]
     max_anchors: Annotated[int, Field(ge=1, le=65535)]
-    box_bins: Literal["float16", "int8"]
+    attention: bool
+    pooled: bool
+    max_vectors: CountOrZero
+    pixels: bool
     batch: Count
     shard_views: Count
 
@@ -185,6 +193,15 @@ class Distill(Training):
     class_weight: NonNegative
     box_weight: NonNegative
     box_temperature: Positive
+    attention_weight: NonNegative
+    channel_weight: NonNegative
+    feature_weight: NonNegative
+    feature_kind: Literal["l2", "cwd", "pkd"]
+    feature_temperature: Positive
+    feature_levels: Annotated[tuple[NonNegative, ...], Field(min_length=1)]
+    relational_weight: NonNegative
+    calibrate_batches: CountOrZero
+    calibrate_share: Positive
     gamma_epochs: NonNegative
     phases: Phases
 
@@ -284,6 +301,16 @@ class Params(Section):
         missing = [t for t in self.gate.required_targets if t not in self.export.targets]
         if missing:
             raise ValueError(f"gate.required_targets names {missing}, which export.targets does not build")
+        distill, cache = self.distill, self.cache_logits
+        needs = {
+            "attention_weight": ("attention: true", cache.attention),
+            "channel_weight": ("pooled: true", cache.pooled),
+            "relational_weight": ("pooled: true", cache.pooled),
+            "feature_weight": ("max_vectors above 0", cache.max_vectors > 0),
+        }
+        for weight, (content, there) in needs.items():
+            if getattr(distill, weight) > 0 and not there:
+                raise ValueError(f"distill.{weight} needs cache_logits.{content}: the cache does not hold it otherwise")
         return self
 
 

@@ -1,27 +1,29 @@
 """The teacher cache on disk: sharded Arrow IPC, memory-mapped, resumable shard by shard.
 
 A shard is a pure function of the header and its number: workers, ranks and the order of writing cannot change it. Its
-sha256 stands in a note beside it, written last; a shard without a matching note is made again, alone.
+sha256 stands in a note beside it, written last; a shard without a matching note is made again, alone. Nothing here is
+kept in memory a view: a key's place is computed, not looked up.
 """
 
 from __future__ import annotations
 
+import bisect
+import itertools
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
-from numpy.typing import NDArray
 
 from kd_steps.adapters.files import atomic_path, read_json, sha256_of, write_json
 from kd_steps.core.cache_header import CacheHeader
+from kd_steps.core.cache_rows import AnsweredView, pack_row, unpack_record, unpack_sample
 from kd_steps.core.teacher_records import TeacherRecord
 from kd_steps.core.views import View
 
 HEADER = "header.json"
-INT8_STEP = 0.125  # of a logit; bins are stored relative to their largest, so int8 reaches 16 below it
+CODEC = "zstd"  # of the pixels; drawn and binarised boards shrink about tenfold, and it unpacks faster than PNG
 
 SCHEMA = pa.schema(
     [
@@ -29,9 +31,18 @@ SCHEMA = pa.schema(
         ("closing", pa.bool_()),
         ("view", pa.uint16()),
         ("pixel_hash", pa.uint64()),
-        ("anchors", pa.binary()),  # int32
+        ("anchors", pa.binary()),  # int32, (n,)
         ("class_logits", pa.binary()),  # float16, (n, classes)
-        ("box_bins", pa.binary()),  # float16 or int8, (n, 4, bins)
+        ("box_bins", pa.binary()),  # kd_steps.core.bin_packing, (n, 4, bins)
+        ("one2one_anchors", pa.binary()),  # the same of the one-to-one branch, empty where there is none
+        ("one2one_logits", pa.binary()),
+        ("one2one_bins", pa.binary()),
+        ("attention", pa.binary()),  # uint8, (cells,)
+        ("pooled", pa.binary()),  # float16, (channels,)
+        ("vector_rows", pa.binary()),  # int32, (k,)
+        ("vectors", pa.binary()),  # float16, by level
+        ("pixels", pa.binary()),  # uint8, (3, height, width), compressed
+        ("labels", pa.binary()),  # float32, (objects, 5): class, centre, width and height as shares of the view
     ]
 )
 
@@ -48,9 +59,33 @@ class ViewOfImage:
     view: View
 
 
-def cache_keys(images: Sequence[str], views: Sequence[View]) -> list[ViewOfImage]:
-    """Every key in its place: by view, then by picture digest."""
-    return [ViewOfImage(image, view) for view in views for image in sorted(images)]
+class CacheKeys(Sequence[ViewOfImage]):
+    """Every key in its place, by view, then by picture digest; computed, so that it takes no memory a view.
+
+    Args:
+        images: digests of the pictures, in any order.
+        views: the views of each, in order.
+    """
+
+    def __init__(self, images: Sequence[str], views: Sequence[View]) -> None:
+        self.images, self.views = sorted(images), list(views)
+
+    def __len__(self) -> int:
+        return len(self.images) * len(self.views)
+
+    def __getitem__(self, place: Any) -> Any:
+        if isinstance(place, slice):
+            return [self[number] for number in range(*place.indices(len(self)))]
+        if not 0 <= place < len(self):
+            raise IndexError(place)
+        return ViewOfImage(self.images[place % len(self.images)], self.views[place // len(self.images)])
+
+    def place(self, image: str, view: View) -> int | None:
+        """Where a key stands, or None."""
+        column = bisect.bisect_left(self.images, image)
+        if column == len(self.images) or self.images[column] != image or view not in self.views:
+            return None
+        return self.views.index(view) * len(self.images) + column
 
 
 def open_for_writing(folder: Path, header: CacheHeader) -> str:
@@ -72,9 +107,9 @@ def open_for_writing(folder: Path, header: CacheHeader) -> str:
 def write_shards(
     folder: Path,
     header: CacheHeader,
-    keys: Sequence[ViewOfImage],
+    keys: CacheKeys,
     shard_views: int,
-    answer: Callable[[Sequence[ViewOfImage]], Iterator[TeacherRecord]],
+    answer: Callable[[Sequence[ViewOfImage]], Iterator[AnsweredView]],
     on_shard: Callable[[int, bool], None],
 ) -> None:
     """Write every shard that is not there in full.
@@ -82,7 +117,7 @@ def write_shards(
     Args:
         folder: as readied by :func:`open_for_writing`.
         header: of this cache.
-        keys: of the whole cache, from :func:`cache_keys`.
+        keys: of the whole cache.
         shard_views: keys a shard.
         answer: runs the teacher on some keys, in their order.
         on_shard: told after each shard its number of views and whether it was made now.
@@ -95,14 +130,27 @@ def write_shards(
         path = folder / f"shard-{number:05d}.arrow"
         fresh = shard_fault(path, len(part)) is not None
         if fresh:
-            rows = [_row(key, record, header) for key, record in zip(part, answer(part), strict=True)]
-            with atomic_path(path) as temporary, pa.ipc.new_file(str(temporary), SCHEMA) as writer:
-                writer.write_table(pa.Table.from_pylist(rows, schema=SCHEMA))
+            _write_shard(path, header, part, answer)
             write_json(path.with_suffix(".json"), {"sha256": sha256_of(path), "views": len(part)})
         on_shard(len(part), fresh)
     for stale in folder.glob("shard-*.*"):  # of a time with smaller shards
         if int(stale.stem.removeprefix("shard-")) * shard_views >= len(keys):
             stale.unlink()
+
+
+def _write_shard(
+    path: Path,
+    header: CacheHeader,
+    part: Sequence[ViewOfImage],
+    answer: Callable[[Sequence[ViewOfImage]], Iterator[AnsweredView]],
+) -> None:
+    rows = []
+    for key, answered in zip(part, answer(part), strict=True):
+        packed = pack_row(answered, header)
+        packed["pixels"] = pa.compress(packed["pixels"], codec=CODEC, asbytes=True) if header.pixels else b""
+        rows.append({"image": key.image, "closing": key.view.closing, "view": key.view.number, **packed})
+    with atomic_path(path) as temporary, pa.ipc.new_file(str(temporary), SCHEMA) as writer:
+        writer.write_table(pa.Table.from_pylist(rows, schema=SCHEMA))
 
 
 def shard_fault(path: Path, views: int | None = None) -> str | None:
@@ -125,13 +173,13 @@ class TeacherCache:
     Args:
         folder: where the cache lies.
         expected: the header that the caller's teacher, data and libraries would give.
-        views: how many views the caller needs.
+        keys: the views that the caller needs.
 
     Raises:
         CacheError: there is no cache, it was made from something else, it is not finished, or a shard is damaged.
     """
 
-    def __init__(self, folder: Path, expected: CacheHeader, views: int) -> None:
+    def __init__(self, folder: Path, expected: CacheHeader, keys: CacheKeys) -> None:
         if not (folder / HEADER).exists():
             raise CacheError(f"{folder}: no teacher cache; run `dvc repro cache_logits`")
         if faults := expected.differences(read_json(folder / HEADER)):
@@ -139,32 +187,31 @@ class TeacherCache:
                 f"{folder}: the teacher cache was made from something else ({'; '.join(faults)}); "
                 "run `dvc repro cache_logits`"
             )
-        self.folder, self.header = folder, expected
+        self.folder, self.header, self.keys = folder, expected, keys
         self.shards = sorted(folder.glob("shard-*.arrow"))
         for path in self.shards:
             if fault := shard_fault(path):
                 raise CacheError(f"{path}: {fault}; run `dvc repro -f cache_logits`, which makes only this shard again")
         self._open()
-        if len(self) != views:
-            raise CacheError(f"{folder}: holds {len(self)} of {views} views; run `dvc repro cache_logits` to finish it")
+        if len(self) != len(keys):
+            raise CacheError(
+                f"{folder}: holds {len(self)} of {len(keys)} views; run `dvc repro cache_logits` to finish it"
+            )
 
     def _open(self) -> None:
-        self._columns = [pa.ipc.open_file(pa.memory_map(str(path))).read_all() for path in self.shards]
-        self._places: dict[tuple[str, bool, int], tuple[int, int]] = {}
-        for number, table in enumerate(self._columns):
-            keys = zip(*(table[name].to_pylist() for name in ("image", "closing", "view")), strict=True)
-            self._places.update({key: (number, row) for row, key in enumerate(keys)})
+        self._tables = [pa.ipc.open_file(pa.memory_map(str(path))).read_all() for path in self.shards]
+        self._ends = list(itertools.accumulate(len(table) for table in self._tables))
 
     def __getstate__(self) -> dict[str, Any]:
         """Only what a loader process needs to map the shards itself."""
-        return {"folder": self.folder, "header": self.header, "shards": self.shards}
+        return {"folder": self.folder, "header": self.header, "keys": self.keys, "shards": self.shards}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
         self._open()
 
     def __len__(self) -> int:
-        return len(self._places)
+        return self._ends[-1] if self._ends else 0
 
     @property
     def bytes(self) -> int:
@@ -177,50 +224,37 @@ class TeacherCache:
         Raises:
             CacheError: the cache does not hold that view.
         """
-        place = self._places.get((image, view.closing, view.number))
-        if place is None:
+        return unpack_record(self._row(image, view), self.header)
+
+    def sample(self, image: str, view: View) -> tuple[Any, Any] | None:
+        """The view itself, where pixels are kept.
+
+        Returns:
+            Pixels, uint8 of shape (3, height, width), RGB; and labels, float32 of shape (objects, 5): class, centre,
+            width and height as shares of the view. None where pixels are not kept.
+
+        Raises:
+            CacheError: the cache does not hold that view.
+        """
+        if not self.header.pixels:
+            return None
+        row = self._row(image, view)
+        return unpack_sample(pa.decompress(row("pixels"), self.header.pixel_bytes, codec=CODEC), row, self.header)
+
+    def _row(self, image: str, view: View) -> Callable[[str], Any]:
+        """Gives the columns of a view, without copying them."""
+        place = self.keys.place(image, view)
+        if place is None or place >= len(self):
             raise CacheError(
                 f"{self.folder}: no answer for picture {image[:12]} and {view}; run `dvc repro cache_logits`"
             )
-        table, row = self._columns[place[0]], place[1]
-        anchors = np.frombuffer(table["anchors"][row].as_buffer(), np.int32)
-        logits = np.frombuffer(table["class_logits"][row].as_buffer(), np.float16)
-        bins = unpack_bins(table["box_bins"][row].as_buffer(), self.header)
-        return TeacherRecord(
-            pixel_hash=table["pixel_hash"][row].as_py(),
-            anchors=anchors,
-            class_logits=logits.reshape(len(anchors), len(self.header.classes)),
-            box_bins=bins.reshape(len(anchors), 4, self.header.bins),
-        )
+        shard = bisect.bisect_right(self._ends, place)
+        table, row = self._tables[shard], place - (self._ends[shard - 1] if shard else 0)
+        if table["image"][row].as_py() != image:
+            raise CacheError(f"{self.shards[shard]}: another picture in row {row}; run `dvc repro -f cache_logits`")
 
+        def column(name: str) -> Any:
+            scalar = table[name][row]
+            return scalar.as_py() if name == "pixel_hash" else scalar.as_buffer()
 
-def pack_bins(bins: NDArray[np.floating[Any]], header: CacheHeader) -> bytes:
-    """Box outputs of shape (n, 4, bins) as stored bytes.
-
-    Distances are kept as they are; bins relative to each side's largest, which leaves their distribution the same.
-    """
-    if header.bins == 1:
-        return bytes(bins.astype(np.float16).data)
-    relative = bins - bins.max(axis=-1, keepdims=True)
-    if header.box_bins == "int8":
-        relative = np.clip(np.rint(relative / INT8_STEP), -128, 0)
-    return bytes(relative.astype(np.dtype(header.box_bins)).data)
-
-
-def unpack_bins(stored: Any, header: CacheHeader) -> NDArray[np.floating[Any]]:
-    """Stored bytes as a flat array of box outputs."""
-    if header.bins > 1 and header.box_bins == "int8":
-        return np.frombuffer(stored, np.int8).astype(np.float32) * np.float32(INT8_STEP)
-    return np.frombuffer(stored, np.float16)
-
-
-def _row(key: ViewOfImage, record: TeacherRecord, header: CacheHeader) -> dict[str, Any]:
-    return {
-        "image": key.image,
-        "closing": key.view.closing,
-        "view": key.view.number,
-        "pixel_hash": record.pixel_hash,
-        "anchors": record.anchors.astype(np.int32).tobytes(),
-        "class_logits": record.class_logits.astype(np.float16).tobytes(),
-        "box_bins": pack_bins(record.box_bins, header),
-    }
+        return column

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from typing import Any
 
 
 @dataclass(frozen=True)
@@ -16,14 +16,21 @@ class CacheHeader:
         contract_digest: of the preprocessing contract.
         augmentation_digest: of the augmentation gains.
         dataset_digest: of the training pictures and their labels; mosaic partners come from all of them.
+        imgsz_px: side of a view.
         seed: of the views.
         views: mosaic views a picture.
         closing_views: views a picture without mosaic.
         classes: class names, in the order of the logits.
         bins: bins a box side; 1 for heads without bins.
-        box_bins: how bins are stored.
+        two_branches: whether the head has a one-to-one branch beside the one-to-many.
+        cells: anchors a level.
+        neck_channels: of the teacher's neck, by level.
         score_threshold: least teacher score of a kept anchor.
         max_anchors: most anchors kept a view.
+        attention: whether attention maps are kept.
+        pooled: whether pooled neck channels are kept.
+        max_vectors: most neck vectors kept a view.
+        pixels: whether the views themselves are kept.
         precision: of the teacher's forward pass.
         library_versions: of the libraries that make the pixels and the answers.
     """
@@ -32,20 +39,33 @@ class CacheHeader:
     contract_digest: str
     augmentation_digest: str
     dataset_digest: str
+    imgsz_px: int
     seed: int
     views: int
     closing_views: int
     classes: tuple[str, ...]
     bins: int
-    box_bins: Literal["float16", "int8"]
+    two_branches: bool
+    cells: tuple[int, ...]
+    neck_channels: tuple[int, ...]
     score_threshold: float
     max_anchors: int
+    attention: bool
+    pooled: bool
+    max_vectors: int
+    pixels: bool
     precision: str
     library_versions: Mapping[str, str]
 
     def to_dict(self) -> dict[str, Any]:
         """The header as JSON values."""
-        return {**asdict(self), "classes": list(self.classes), "library_versions": dict(self.library_versions)}
+        lists = {name: list(getattr(self, name)) for name in ("classes", "cells", "neck_channels")}
+        return {**asdict(self), **lists, "library_versions": dict(self.library_versions)}
+
+    @property
+    def pixel_bytes(self) -> int:
+        """Size of a view's pixels."""
+        return 3 * self.imgsz_px**2
 
     def differences(self, found: Mapping[str, Any]) -> list[str]:
         """One line for each field in which a stored header differs."""

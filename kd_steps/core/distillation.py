@@ -2,47 +2,177 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
+import torch
 from torch import Tensor
 
+from kd_steps.core.answers import AnswerBatch, student_at
+from kd_steps.core.losses.attention_term import channel_attention_term, spatial_attention_term
 from kd_steps.core.losses.box_term import bin_term, decode_sides, decoded_term
 from kd_steps.core.losses.class_term import class_term, top_score
-from kd_steps.core.teacher_records import TeacherBatch, student_at
+from kd_steps.core.losses.feature_term import cwd_term, l2_term, pkd_term
+from kd_steps.core.losses.relational_term import relational_term
+from kd_steps.core.neck import NeckBatch, pooled_channels, vectors_at
+from kd_steps.core.neck_adapters import NeckAdapters
+from kd_steps.core.teacher_records import TeacherBatch
 
 
 @dataclass(frozen=True)
 class TermWeights:
-    """Multipliers of the terms and the temperature of the bins."""
+    """Multipliers of the terms and what shapes them; a term of weight 0 is not computed.
 
-    class_weight: float
-    box_weight: float
-    box_temperature: float
+    Attributes:
+        class_weight: of the class term.
+        box_weight: of the box term.
+        box_temperature: softens the bins.
+        attention_weight: of the spatial attention term.
+        channel_weight: of the channel attention term.
+        feature_weight: of the feature term.
+        feature_kind: its formula.
+        feature_temperature: of ``cwd``.
+        feature_levels: share of each level in the feature term.
+        relational_weight: of the relational term.
+    """
+
+    class_weight: float = 0.0
+    box_weight: float = 0.0
+    box_temperature: float = 1.0
+    attention_weight: float = 0.0
+    channel_weight: float = 0.0
+    feature_weight: float = 0.0
+    feature_kind: Literal["l2", "cwd", "pkd"] = "l2"
+    feature_temperature: float = 1.0
+    feature_levels: tuple[float, ...] = (0.4, 0.3, 0.3)
+    relational_weight: float = 0.0
+
+    def names(self) -> tuple[str, ...]:
+        """Names of the terms that have a weight, in the order of :func:`distillation_terms`."""
+        return tuple(name for name, weight in self.by_name().items() if weight > 0)
+
+    def by_name(self) -> dict[str, float]:
+        """Every term's name and its multiplier."""
+        return {
+            "kd_class": self.class_weight,
+            "kd_box": self.box_weight,
+            "kd_attention": self.attention_weight,
+            "kd_channel": self.channel_weight,
+            "kd_feature": self.feature_weight,
+            "kd_relational": self.relational_weight,
+        }
+
+
+@dataclass(frozen=True)
+class HeadOutputs:
+    """A branch of the student's head: class logits (batch, classes, anchors), boxes (batch, 4 · bins, anchors)."""
+
+    class_logits: Tensor
+    boxes: Tensor
+
+
+@dataclass(frozen=True)
+class StudentOutputs:
+    """What the terms compare with the teacher.
+
+    Attributes:
+        many: the head; of a head with two branches, the one-to-many branch, whose gradient reaches the neck.
+        one: the one-to-one branch, or None.
+        features: the neck's outputs, one map a level, (batch, channels, height, width).
+    """
+
+    many: HeadOutputs
+    one: HeadOutputs | None
+    features: Sequence[Tensor]
 
 
 def distillation_terms(
-    class_logits: Tensor, box_outputs: Tensor, teacher: TeacherBatch, weights: TermWeights, temperature: float
+    student: StudentOutputs,
+    teacher: TeacherBatch,
+    weights: TermWeights,
+    temperature: float,
+    adapters: NeckAdapters | None = None,
 ) -> dict[str, Tensor]:
     """The weighted terms of one batch.
 
+    Class and box terms compare branch with branch where both heads have two: the one-to-many branches carry the
+    gradient to the neck, the one-to-one branches teach the student's final head. A teacher without a one-to-one branch
+    leaves the student's alone: its many answers an object would teach it duplicates.
+
     Args:
-        class_logits: the student's, shape (batch, classes, anchors); classes beyond the teacher's are left alone.
-        box_outputs: the student's, shape (batch, 4 · bins, anchors).
+        student: its outputs; classes beyond the teacher's are left alone.
         teacher: the teacher's answers to the same views.
         weights: multipliers of the terms.
         temperature: of the class term.
+        adapters: student channels → teacher channels, for the feature and the channel term.
 
     Returns:
-        ``kd_class`` and ``kd_box``, scalars, fp32, means over the batch.
+        One scalar a term with a weight, fp32, a mean over the batch.
+
+    Raises:
+        ValueError: a term has a weight, but the teacher's answers or the adapters that it needs are not there.
     """
+    factors = weights.by_name()
+    found: dict[str, Tensor] = {}
+    if weights.class_weight or weights.box_weight:
+        found["kd_class"], found["kd_box"] = _head_terms(student.many, teacher.many, weights, temperature)
+        if student.one is not None and teacher.one is not None:
+            final = _head_terms(student.one, teacher.one, weights, temperature)
+            found["kd_class"], found["kd_box"] = found["kd_class"] + final[0], found["kd_box"] + final[1]
+    found |= _neck_terms(student.features, teacher.neck, weights, adapters)
+    return {name: factors[name] * found[name] for name in weights.names()}
+
+
+def _head_terms(
+    outputs: HeadOutputs, teacher: AnswerBatch, weights: TermWeights, temperature: float
+) -> tuple[Tensor, Tensor]:
+    """Class and box term of one branch, without their multipliers."""
     known_classes = teacher.class_logits.shape[1]
-    student_logits, student_bins = student_at(class_logits[:, :known_classes], box_outputs, teacher)
+    student_logits, student_bins = student_at(outputs.class_logits[:, :known_classes], outputs.boxes, teacher)
     score = top_score(teacher.class_logits)
     if student_bins.shape[-1] == teacher.box_bins.shape[-1] > 1:
         box = bin_term(student_bins, teacher.box_bins, score, weights.box_temperature)
     else:
         box = decoded_term(decode_sides(student_bins), decode_sides(teacher.box_bins), score)
-    return {
-        "kd_class": weights.class_weight * class_term(student_logits, teacher.class_logits, temperature),
-        "kd_box": weights.box_weight * box,
-    }
+    return class_term(student_logits, teacher.class_logits, temperature), box
+
+
+def _neck_terms(
+    features: Sequence[Tensor], teacher: NeckBatch, weights: TermWeights, adapters: NeckAdapters | None
+) -> dict[str, Tensor]:
+    """The terms that compare what the necks show, without their multipliers."""
+    found: dict[str, Tensor] = {}
+    if weights.attention_weight:
+        found["kd_attention"] = spatial_attention_term(features, teacher.attention)
+    if weights.relational_weight:
+        found["kd_relational"] = relational_term(pooled_channels(features), teacher.pooled)
+    if weights.channel_weight or weights.feature_weight:
+        if adapters is None:
+            raise ValueError("the feature and the channel term compare channels of two networks: adapters are needed")
+        if weights.channel_weight:
+            found["kd_channel"] = channel_attention_term(adapters.pooled(pooled_channels(features)), teacher.pooled)
+        if weights.feature_weight:
+            found["kd_feature"] = _feature_term(features, teacher, weights, adapters)
+    return found
+
+
+def _feature_term(
+    features: Sequence[Tensor], teacher: NeckBatch, weights: TermWeights, adapters: NeckAdapters
+) -> Tensor:
+    if len(weights.feature_levels) != len(features):
+        raise ValueError(f"{len(weights.feature_levels)} feature level weights for a neck of {len(features)} levels")
+    total = torch.zeros((), device=features[0].device)
+    for level, (maps, vectors, share) in enumerate(
+        zip(features, teacher.vectors, weights.feature_levels, strict=False)  # no vectors: no anchor in the whole batch
+    ):
+        student = adapters.vectors[level](vectors_at(maps, vectors).float())
+        match weights.feature_kind:
+            case "l2":
+                term = l2_term(student, vectors.values, vectors.score)
+            case "cwd":
+                term = cwd_term(student, vectors.values, weights.feature_temperature)
+            case "pkd":
+                term = pkd_term(student, vectors.values)
+        total = total + share * term
+    return total

@@ -11,9 +11,9 @@ from ultralytics.utils import DEFAULT_CFG, IterableSimpleNamespace
 
 from kd_steps.adapters.contract_source import current_contract
 from kd_steps.adapters.sidecar import WEIGHTS, Sidecar, read_sidecar
-from kd_steps.adapters.yolo.models import head_geometry, load_weights
+from kd_steps.adapters.yolo.models import head_geometry, load_weights, neck_channels
 from kd_steps.adapters.yolo.recipe import hardware
-from kd_steps.adapters.yolo.teacher import FrozenTeacher
+from kd_steps.adapters.yolo.teacher import AnswerContent, FrozenTeacher
 from kd_steps.adapters.yolo.views import ViewDataset
 from kd_steps.core.cache_header import CacheHeader
 from kd_steps.core.labelled import LabelledImage
@@ -46,7 +46,8 @@ def trained(params: Params, folder: Path) -> tuple[Sidecar, DetectionModel]:
 def frozen(params: Params, model: DetectionModel) -> FrozenTeacher:
     """A detector that only answers, with the cache's thresholds."""
     machine, cache = hardware(params), params.cache_logits
-    return FrozenTeacher(model, machine.torch_device, machine.precision, cache.score_threshold, cache.max_anchors)
+    content = AnswerContent(cache.score_threshold, cache.max_anchors, cache.attention, cache.pooled, cache.max_vectors)
+    return FrozenTeacher(model, machine.torch_device, machine.precision, content)
 
 
 def view_source(params: Params, images: Sequence[LabelledImage], plan: ViewPlan, digest: str) -> ViewDataset:
@@ -76,20 +77,28 @@ def cache_header(
     params: Params, plan: ViewPlan, teacher: Sidecar, model: DetectionModel, dataset_digest: str
 ) -> CacheHeader:
     """The header of the cache that this teacher, data, parameters and libraries give."""
-    cache = params.cache_logits
+    cache, head = params.cache_logits, head_geometry(model)
+    imgsz_px = params.preprocessing.imgsz_px
     return CacheHeader(
         teacher_sha256=teacher.sha256,
         contract_digest=teacher.contract.digest,
         augmentation_digest=teacher.contract.augmentation_digest,
         dataset_digest=dataset_digest,
+        imgsz_px=imgsz_px,
         seed=params.seed,
         views=plan.views,
         closing_views=plan.closing_views,
         classes=teacher.classes,
-        bins=head_geometry(model).bins,
-        box_bins=cache.box_bins,
+        bins=head.bins,
+        two_branches=head.end2end,
+        cells=tuple((imgsz_px // stride) ** 2 for stride in head.strides_px),
+        neck_channels=neck_channels(model),
         score_threshold=cache.score_threshold,
         max_anchors=cache.max_anchors,
+        attention=cache.attention,
+        pooled=cache.pooled,
+        max_vectors=cache.max_vectors,
+        pixels=cache.pixels,
         precision=hardware(params).precision.name,
         library_versions={name: importlib.metadata.version(name) for name in LIBRARIES},
     )

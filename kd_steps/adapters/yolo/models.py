@@ -111,6 +111,12 @@ def head_geometry(model: DetectionModel) -> HeadGeometry:
     )
 
 
+def neck_channels(model: DetectionModel) -> tuple[int, ...]:
+    """Channels of the neck's outputs, by level: what the head's box branches take in."""
+    first = [next(m for m in branch.modules() if isinstance(m, nn.Conv2d)) for branch in model.model[-1].cv2]
+    return tuple(conv.in_channels for conv in first)
+
+
 def parameter_count(model: nn.Module) -> int:
     """Number of weights."""
     return sum(p.numel() for p in model.parameters())

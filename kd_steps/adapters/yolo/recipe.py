@@ -16,10 +16,10 @@ from torch import nn
 from ultralytics.nn.tasks import DetectionModel
 from ultralytics.utils.downloads import attempt_download_asset
 
+from kd_steps.adapters.yolo.distiller import Distillation
 from kd_steps.adapters.yolo.models import ModelScale, WeightsError, build_model, load_weights, save_weights
 from kd_steps.adapters.yolo.precision import Precision, choose_device, choose_precision
 from kd_steps.adapters.yolo.training import NewPartDraws, TrainingRun, results_of
-from kd_steps.adapters.yolo.training_model import Distillation
 from kd_steps.core.labelled import LabelledImage
 from kd_steps.core.views import ViewPlan
 from kd_steps.params import Params, ScaledModel, Training

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -11,7 +12,29 @@ from torch import Tensor
 from ultralytics.nn.tasks import DetectionModel
 
 from kd_steps.adapters.yolo.precision import Precision
-from kd_steps.core.teacher_records import TeacherBatch, TeacherRecord, batch_records, sparse_records
+from kd_steps.core.answers import Answer, sparse_answers
+from kd_steps.core.distillation import HeadOutputs, StudentOutputs
+from kd_steps.core.neck import neck_answers
+from kd_steps.core.teacher_records import TeacherBatch, TeacherRecord, batch_records
+
+
+@dataclass(frozen=True)
+class AnswerContent:
+    """What a teacher is asked.
+
+    Attributes:
+        score_threshold: least top class score of a kept anchor.
+        max_anchors: most anchors kept a view.
+        attention: whether attention maps are asked for.
+        pooled: whether pooled channels are asked for.
+        max_vectors: most neck vectors a view.
+    """
+
+    score_threshold: float
+    max_anchors: int
+    attention: bool = False
+    pooled: bool = False
+    max_vectors: int = 0
 
 
 class FrozenTeacher:
@@ -21,22 +44,14 @@ class FrozenTeacher:
         model: the detector; a copy is taken, so that nobody's ``train()`` can reach it.
         device: where it runs.
         precision: of its forward pass.
-        score_threshold: least top class score of a kept anchor.
-        max_anchors: most anchors kept a view.
+        content: what it is asked.
     """
 
     def __init__(
-        self,
-        model: DetectionModel,
-        device: torch.device,
-        precision: Precision,
-        score_threshold: float,
-        max_anchors: int,
+        self, model: DetectionModel, device: torch.device, precision: Precision, content: AnswerContent
     ) -> None:
-        frozen = copy.deepcopy(model).float().eval().fuse(verbose=False).to(device).requires_grad_(False)
-        self.model = precision.lay_out(frozen)
-        self.device, self.precision = device, precision
-        self.score_threshold, self.max_anchors = score_threshold, max_anchors
+        self.model = precision.lay_out(_fused(model).to(device).requires_grad_(False))
+        self.device, self.precision, self.content = device, precision, content
         self.forwards = 0
 
     def records(self, views: Tensor, pixel_hashes: Sequence[int]) -> list[TeacherRecord]:
@@ -57,14 +72,39 @@ class FrozenTeacher:
         self.forwards += len(images)
         with self.precision.autocast(self.device):
             _, raw = self.model(self.precision.lay_out(images))
-        heads = distillable_outputs(raw)
-        return sparse_records(heads["scores"], heads["boxes"], pixel_hashes, self.score_threshold, self.max_anchors)
+        asked, outputs = self.content, distillable_outputs(raw)
+        limits = asked.score_threshold, asked.max_anchors
+        many = sparse_answers(outputs.many.class_logits, outputs.many.boxes, *limits)
+        one: list[Answer] | list[None] = [None] * len(many)
+        if outputs.one is not None:
+            one = sparse_answers(outputs.one.class_logits, outputs.one.boxes, *limits)
+        necks = neck_answers(outputs.features, many, asked.attention, asked.pooled, asked.max_vectors)
+        cells = tuple(level.shape[2] * level.shape[3] for level in outputs.features)
+        return [
+            TeacherRecord(pixel_hash, answer, final, neck, cells)
+            for pixel_hash, answer, final, neck in zip(pixel_hashes, many, one, necks, strict=True)
+        ]
 
 
-def distillable_outputs(outputs: dict[str, Any]) -> dict[str, Tensor]:
-    """The raw head outputs that distillation compares: ``scores`` (batch, classes, anchors) and ``boxes``.
+def _fused(model: DetectionModel) -> DetectionModel:
+    """A copy in evaluation mode with fused batch norms, both branches of its head kept."""
+    frozen = copy.deepcopy(model).float().eval()
+    head = frozen.model[-1]
+    branches = head.cv2, head.cv3
+    frozen.fuse(verbose=False)
+    head.cv2, head.cv3 = branches  # Ultralytics drops the one-to-many branch where there is a one-to-one branch
+    return frozen
 
-    Heads with two branches (YOLOv10, YOLO26) train the one-to-one branch on detached features, so only the
-    one-to-many branch carries a gradient to the neck.
+
+def distillable_outputs(outputs: dict[str, Any]) -> StudentOutputs:
+    """The raw outputs that distillation compares, of a head with one branch or with two (YOLOv10, YOLO26).
+
+    The one-to-one branch is trained on detached features, so only the one-to-many branch carries a gradient to the
+    neck.
     """
-    return outputs["one2many"] if outputs.get("one2many") else outputs.get("one2one", outputs)
+    many, one = outputs.get("one2many", outputs), outputs.get("one2one")
+    return StudentOutputs(
+        many=HeadOutputs(many["scores"], many["boxes"]),
+        one=one and HeadOutputs(one["scores"], one["boxes"]),
+        features=many["feats"],
+    )

@@ -19,15 +19,15 @@ from ultralytics.utils import RANK
 from ultralytics.utils.torch_utils import unwrap_model
 
 from kd_steps.adapters.files import atomic_path
+from kd_steps.adapters.yolo.distiller import Distillation, Distiller
 from kd_steps.adapters.yolo.models import switch_off_integrations
 from kd_steps.adapters.yolo.precision import Precision
-from kd_steps.adapters.yolo.training_model import Distillation, TrainingModel
+from kd_steps.adapters.yolo.training_model import TrainingModel
 from kd_steps.adapters.yolo.views import EpochSampler, LabelledDataset, ViewDataset
 from kd_steps.core.labelled import LabelledImage
 from kd_steps.core.views import ViewPlan
 
 CHECKPOINTS = ("last.pt", "best.pt")
-TERMS = ("kd_class", "kd_box")  # of distillation_terms
 
 
 @dataclass(frozen=True)
@@ -116,16 +116,27 @@ class RetortTrainer(DetectionTrainer):
             model.load_state_dict(weights.float().state_dict())
         model.__class__ = TrainingModel
         model.criterion = None
-        model.precision, model.distillation, model.epoch_weights = self.spec.precision, None, None
+        model.precision = self.spec.precision
+        model.distiller = Distiller(self.spec.distillation, model) if self.spec.distillation else None
         self.model = self.spec.precision.lay_out(model)
         return checkpoint
 
     def _setup_train(self) -> None:
         super()._setup_train()
-        self.ema.ema.__class__ = DetectionModel  # what is validated and saved needs nothing of ours
-        for name in ("precision", "distillation", "epoch_weights"):
-            delattr(self.ema.ema, name)
-        unwrap_model(self.model).distillation = self.spec.distillation
+        self._make_average_plain()
+
+    def _load_checkpoint_state(self, ckpt: dict[str, Any]) -> None:
+        model = unwrap_model(self.model)
+        distiller, model.distiller = model.distiller, None  # the checkpoint's average has none
+        super()._load_checkpoint_state(ckpt)
+        model.distiller = distiller
+        self._make_average_plain()
+
+    def _make_average_plain(self) -> None:
+        """What is validated and saved needs nothing of ours."""
+        if isinstance(self.ema.ema, TrainingModel):
+            del self.ema.ema.precision, self.ema.ema.distiller
+            self.ema.ema.__class__ = DetectionModel
 
     def get_dataloader(self, dataset_path: str, batch_size: int = 16, rank: int = 0, mode: str = "train") -> Any:
         options = {
@@ -181,7 +192,8 @@ class RetortTrainer(DetectionTrainer):
 
     def label_loss_items(self, loss_items: dict[str, Any] | None = None, prefix: str = "train") -> Any:
         labelled = super().label_loss_items(loss_items, prefix)
-        unmeasured = {f"val/{name}" for name in TERMS}  # no teacher answers in validation; Ultralytics would write 0
+        terms = self.spec.distillation.terms.names() if self.spec.distillation else ()
+        unmeasured = {f"val/{name}" for name in terms}  # no teacher answers in validation; Ultralytics would write 0
         kept = [name for name in labelled if name not in unmeasured]
         return kept if loss_items is None else {name: labelled[name] for name in kept}
 
@@ -247,9 +259,8 @@ def _overrides(run: TrainingRun) -> dict[str, Any]:
 
 
 def _set_epoch_weights(trainer: RetortTrainer) -> None:
-    distillation = trainer.spec.distillation
-    if distillation is not None:
-        unwrap_model(trainer.model).epoch_weights = distillation.weights_at(trainer.epoch)
+    if trainer.spec.distillation is not None:
+        unwrap_model(trainer.model).distiller.start_epoch(trainer.spec.distillation, trainer.epoch)
 
 
 def _keep_checkpoints(trainer: RetortTrainer) -> None:

@@ -2,37 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 from ultralytics.nn.tasks import DetectionModel
 
+from kd_steps.adapters.yolo.distiller import Distiller
 from kd_steps.adapters.yolo.precision import Precision
-from kd_steps.adapters.yolo.teacher import distillable_outputs
-from kd_steps.adapters.yolo.views import Records
-from kd_steps.core.distillation import TermWeights, distillation_terms
-from kd_steps.core.schedule import EpochWeights
-from kd_steps.core.teacher_records import TeacherBatch
-
-
-@dataclass(frozen=True)
-class Distillation:
-    """A teacher for a training.
-
-    Attributes:
-        terms: multipliers of the terms.
-        weights_at: the schedule: epoch → weights.
-        cached: the teacher's stored answers, or None.
-        live: answers a batch of images on the spot, or None. One of the two is given.
-    """
-
-    terms: TermWeights
-    weights_at: Callable[[int], EpochWeights]
-    cached: Records | None = None
-    live: Callable[[Tensor], TeacherBatch] | None = None
 
 
 class TrainingModel(DetectionModel):
@@ -42,8 +19,7 @@ class TrainingModel(DetectionModel):
     """
 
     precision: Precision
-    distillation: Distillation | None
-    epoch_weights: EpochWeights | None
+    distiller: Distiller | None
 
     def loss(self, batch: dict[str, Any], preds: Any = None) -> tuple[Tensor, dict[str, Tensor]]:
         """Label loss and, in training with a teacher, its terms under their own names."""
@@ -55,27 +31,46 @@ class TrainingModel(DetectionModel):
                 preds = self.forward(self.precision.lay_out(batch["img"]))
         with torch.autocast(device.type, enabled=False):
             outputs = _as_fp32(preds)
-            hard, items = self.criterion(outputs, batch)
-            if self.distillation is None or self.epoch_weights is None or not self.training:
-                return hard, items
-            terms = self._teacher_terms(outputs, batch, self.distillation, self.epoch_weights)
-            # Ultralytics' losses are multiplied by the batch size; the teacher's terms follow.
-            soft = torch.stack(list(terms.values())).sum() * len(batch["img"])
-            total = self.epoch_weights.hard * hard.sum() + self.epoch_weights.soft * soft
+            if self.distiller is None or not self.training:
+                loss: tuple[Tensor, dict[str, Tensor]] = self.criterion(outputs, batch)
+                return loss
+            hard, items = self._label_loss(outputs, batch)
+            total, terms = self.distiller.losses(outputs, batch, hard.sum())
         return total, {**items, **{name: term.detach() for name, term in terms.items()}}
 
-    def _teacher_terms(
-        self, outputs: dict[str, Any], batch: dict[str, Any], distillation: Distillation, weights: EpochWeights
-    ) -> dict[str, Tensor]:
-        teacher = batch["teacher"] if distillation.live is None else distillation.live(batch["img"])
-        heads = distillable_outputs(outputs)
-        return distillation_terms(heads["scores"], heads["boxes"], teacher, distillation.terms, weights.temperature)
+    def _label_loss(self, outputs: dict[str, Any], batch: dict[str, Any]) -> tuple[Tensor, dict[str, Tensor]]:
+        """The label loss of the labelled pictures; a labelled picture weighs the same whatever stands beside it."""
+        labelled = batch.get("labelled")
+        if labelled is None or bool(labelled.all()):
+            return self.criterion(outputs, batch)
+        rows = labelled.nonzero().flatten()
+        known = len(rows) > 0
+        rows = rows if known else torch.zeros(1, dtype=torch.int64, device=labelled.device)  # a loss of no weight
+        of_known = torch.isin(batch["batch_idx"], rows.to(batch["batch_idx"])) & known
+        places = torch.searchsorted(rows, batch["batch_idx"][of_known].long())
+        part = {
+            "img": batch["img"][rows],
+            "batch_idx": places.to(batch["batch_idx"]),
+            "cls": batch["cls"][of_known],
+            "bboxes": batch["bboxes"][of_known],
+        }
+        loss, items = self.criterion(_rows_of(outputs, rows), part)
+        return loss * known, {name: item * known for name, item in items.items()}
 
 
 def _as_fp32(value: Any) -> Any:
     """Head outputs in fp32, whatever they are nested in."""
+    return _each_tensor(value, Tensor.float)
+
+
+def _rows_of(value: Any, rows: Tensor) -> Any:
+    """Some pictures of head outputs, whatever they are nested in."""
+    return _each_tensor(value, lambda tensor: tensor[rows])
+
+
+def _each_tensor(value: Any, change: Any) -> Any:
     if isinstance(value, Tensor):
-        return value.float()
+        return change(value)
     if isinstance(value, dict):
-        return {key: _as_fp32(item) for key, item in value.items()}
-    return type(value)(_as_fp32(item) for item in value) if isinstance(value, list | tuple) else value
+        return {key: _each_tensor(item, change) for key, item in value.items()}
+    return type(value)(_each_tensor(item, change) for item in value) if isinstance(value, list | tuple) else value
