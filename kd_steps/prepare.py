@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -19,6 +19,7 @@ from kd_steps.adapters.parallel import map_in_order
 from kd_steps.adapters.prepared_set import PreparedWriter, write_data_yaml, yolo_text
 from kd_steps.core.boxes import Boxes
 from kd_steps.core.held_out import check_known, erase
+from kd_steps.core.labelled import UNLABELLED
 from kd_steps.core.preparation import Plan, PlannedPicture, picture_faults, plan_set, repeated_ids
 from kd_steps.core.records import PictureFacts, ReadTemplate, SourceImage, SourceSet, refuse
 from kd_steps.core.splits import SplitRules
@@ -30,7 +31,7 @@ HELD_OUT = Path("data/new_parts/held_out")
 STAGING = Path(".retort/prepare")
 # What every worker needs; imagehash imports scipy only when it hashes the first picture, which takes a second.
 WORKER_MODULES = ("kd_steps.prepare", "scipy.fftpack")
-SPLITS = ("train", "val", "test", "defect_free")
+SPLITS = ("train", "val", "test", "defect_free", UNLABELLED)
 
 
 def main() -> None:
@@ -39,6 +40,7 @@ def main() -> None:
     source = load_source(params)
     new_parts, splits = params.prepare.new_parts, params.prepare.splits
     check_known(new_parts.classes, source.classes)
+    source = add_unlabelled(source, params)
     shutil.rmtree(STAGING, ignore_errors=True)
     (STAGING / "incoming").mkdir(parents=True)
     facts = collect(source, STAGING / "incoming")
@@ -95,6 +97,17 @@ def load_source(params: Params) -> SourceSet:
 
             pictures, annotations = _given(source.coco.images, "coco.images"), source.coco.annotations
             return load_coco(pictures, _given(annotations, "coco.annotations"), pattern)
+
+
+def add_unlabelled(source: SourceSet, params: Params) -> SourceSet:
+    """The source, with the pictures of ``prepare.unlabelled.path`` behind its own where that is set."""
+    folder = params.prepare.unlabelled.path
+    if folder is None:
+        return source
+    from kd_steps.adapters.sources.unlabelled import load_unlabelled
+
+    pictures = load_unlabelled(folder, params.prepare.splits.group_pattern)
+    return replace(source, images=(*source.images, *pictures))
 
 
 def _given(path: Path | str | None, key: str, otherwise: str = "") -> Path:

@@ -16,6 +16,7 @@ from kd_steps.adapters.parallel import map_in_order
 from kd_steps.adapters.part_sets import PartSet, read_part_sets
 from kd_steps.adapters.prepared import PREPARED, PreparedSet, load_prepared
 from kd_steps.core.data_tables import boxes_table, images_table, label_fault, label_path, measured_row
+from kd_steps.core.labelled import UNLABELLED
 from kd_steps.core.matching import CORNERS
 from kd_steps.core.parity import choose_probes
 from kd_steps.core.part_tables import PartRecord, new_parts_table, picture_record
@@ -81,7 +82,10 @@ def main() -> None:
 
 
 def read_pictures(prepared: PreparedSet) -> pd.DataFrame:
-    """Read every picture and every label file of the prepared set, and hold the labels against the boxes table."""
+    """Read every picture and every label file of the prepared set, and hold the labels against the boxes table.
+
+    Unlabelled pictures have no label file.
+    """
     boxes_of: dict[Any, Any] = prepared.boxes.groupby("image_id").indices
     class_ids = prepared.boxes["class_id"].to_numpy(dtype=np.int64)
     corners = prepared.boxes[CORNERS].to_numpy(dtype=np.float64)
@@ -92,6 +96,9 @@ def read_pictures(prepared: PreparedSet) -> pd.DataFrame:
     for listed, (facts, fault) in zip(
         prepared.images.itertuples(), map_in_order(measure_file, paths, "validate: read"), strict=True
     ):
+        if listed.split == UNLABELLED:
+            rows.append(measured_row(facts, fault, None))
+            continue
         label = prepared.root / label_path(listed.split, listed.image_id)
         size_px = int(listed.width_px), int(listed.height_px)
         mine = boxes_of.get(listed.image_id, nothing)

@@ -45,13 +45,16 @@ def write_prepared(folder: Path, counts: dict[str, int], size_px: tuple[int, int
     images, boxes = [], []
     seed = 0
     for split, n in counts.items():
-        for kind in ("images", "labels"):
+        for kind in ("images",) if split == "unlabelled" else ("images", "labels"):
             (folder / kind / split).mkdir(parents=True)
         for i in range(n):
             seed += 1
             image_id = f"{split}-{i:05d}"
             data = board(seed, size_px, suffix)
             (folder / "images" / split / f"{image_id}{suffix}").write_bytes(data)
+            if split == "unlabelled":
+                images.append(image_row(image_id, split, suffix, data, None))
+                continue
             rows = [] if split == "defect_free" else objects(split, i, size_px)
             (folder / "labels" / split / f"{image_id}.txt").write_text("".join(line(row, size_px) for row in rows))
             boxes += [{"image_id": image_id, "split": split, **row} for row in rows]
@@ -113,7 +116,7 @@ def line(row: dict[str, Any], size_px: tuple[int, int]) -> str:
     return f"{row['class_id']} {cx:.9f} {cy:.9f} {w:.9f} {h:.9f}\n"
 
 
-def image_row(image_id: str, split: str, suffix: str, data: bytes, n_boxes: int) -> dict[str, Any]:
+def image_row(image_id: str, split: str, suffix: str, data: bytes, n_boxes: int | None) -> dict[str, Any]:
     """The row of the images table that is true of this file."""
     facts = measure(data, decode_bgr(data, image_id), image_id)
     return {

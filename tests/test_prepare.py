@@ -46,6 +46,12 @@ def prepare(root: Path) -> str:
     return printed.getvalue()
 
 
+def set_unlabelled(root: Path, folder: Path | None) -> None:
+    params = yaml.safe_load((root / "params.yaml").read_text())
+    params["prepare"]["unlabelled"]["path"] = None if folder is None else str(folder)
+    (root / "params.yaml").write_text(yaml.safe_dump(params))
+
+
 def start(root: Path) -> subprocess.Popen[str]:
     """Run the stage as DVC does, a process (group) of its own."""
     command = [sys.executable, "-m", "kd_steps.prepare"]
@@ -65,7 +71,7 @@ def files_of(root: Path) -> dict[Path, bytes]:
 def refused(root: Path) -> str:
     """The message of a `prepare` that must refuse its source and leave the earlier set alone."""
     before = files_of(root)
-    with pytest.raises(ValueError, match=r"source|params\.yaml") as caught:
+    with pytest.raises((ValueError, FileNotFoundError), match=r"source|params\.yaml") as caught:
         prepare(root)
     assert files_of(root) == before
     return str(caught.value)
@@ -86,7 +92,14 @@ def check_layout(root: Path) -> None:
     assert pictures["split"].value_counts().to_dict() == {s: n for s, n in summary["images"].items() if n}
     files = {path.relative_to(prepared).as_posix() for path in (prepared / "images").rglob("*") if path.is_file()}
     assert files == set(pictures["path"])
+    assert {path.parent.name for path in (prepared / "labels").rglob("*.txt")} <= set(pictures["split"]) - {
+        "unlabelled"
+    }
     for row in pictures.itertuples():
+        if row.split == "unlabelled":
+            assert np.isnan(row.n_boxes)
+            assert row.image_id not in set(boxes["image_id"])
+            continue
         text = (prepared / "labels" / row.split / f"{row.image_id}.txt").read_text()
         own = boxes[boxes["image_id"] == row.image_id]
         assert len(own) == row.n_boxes == len(text.splitlines())
@@ -106,7 +119,7 @@ def test_yolo_source_keeps_bytes_splits_and_labels(tmp_path: Path) -> None:
     prepare(root)
     check_layout(root)
     pictures, boxes, summary = tables(root)
-    assert summary["images"] == {"train": 12, "val": 3, "test": 4, "defect_free": 0}
+    assert summary["images"] == {"train": 12, "val": 3, "test": 4, "defect_free": 0, "unlabelled": 0}
     assert summary["source"] == "yolo"
     for row in pictures.itertuples():
         original = root / "source/images" / row.split / f"{row.image_id}.jpg"
@@ -139,7 +152,7 @@ def test_a_class_held_out_without_templates_leaves_its_pictures_out(tmp_path: Pa
     check_layout(root)
     _, boxes, summary = tables(root)
     assert (summary["classes"], summary["new_classes"]) == (["scratch"], ["dent"])
-    assert summary["images"] == {"train": 6, "val": 1, "test": 4, "defect_free": 0}
+    assert summary["images"] == {"train": 6, "val": 1, "test": 4, "defect_free": 0, "unlabelled": 0}
     assert set(boxes[boxes["split"] == "test"]["class_name"]) == {"scratch", "dent"}
     shots = list((root / "data/new_parts/held_out/labels").iterdir())
     assert len(shots) == 2
@@ -264,6 +277,111 @@ def test_killed_in_the_middle_the_earlier_set_stays_and_the_next_run_finishes(tm
     prepare(root)
     assert tables(root)[2]["images"]["train"] == 212
     check_layout(root)
+
+
+def line_pictures(root: Path) -> Path:
+    """A project's folder of pictures from the line, of which four are its own and four must not be taken."""
+    folder, source = root / "line", root / "source/images"
+    for place in ("monday/early", "monday/late", "tuesday"):
+        (folder / place).mkdir(parents=True)
+        (folder / place / "train0.jpg").write_bytes(jpeg(500 + len(place)))  # the number of a labelled picture
+    (folder / "loose.PNG").write_bytes(encoded(jpeg(600), ".png"))
+    (folder / "again.jpg").write_bytes((folder / "tuesday/train0.jpg").read_bytes())
+    (folder / "trained.png").write_bytes(encoded((source / "train/train4.jpg").read_bytes(), ".png"))
+    (folder / "tested.jpg").write_bytes((source / "test/test2.jpg").read_bytes())
+    (folder / "validated.jpg").write_bytes(encoded((source / "val/val1.jpg").read_bytes(), ".jpg", brighter=3))
+    (folder / "notes.txt").write_text("shift 2")
+    return folder
+
+
+def encoded(picture: bytes, suffix: str, brighter: int = 0) -> bytes:
+    pixels = cv2.imdecode(np.frombuffer(picture, np.uint8), cv2.IMREAD_COLOR)
+    done, data = cv2.imencode(suffix, cv2.add(pixels, np.full_like(pixels, brighter)))
+    assert done
+    return data.tobytes()
+
+
+def test_unlabelled_pictures_join_without_labels_leaks_or_any_change_of_the_rest(tmp_path: Path) -> None:
+    root = yolo_project(tmp_path)
+    prepare(root)
+    alone, alone_boxes, without = tables(root)
+    folder = line_pictures(root)
+    set_unlabelled(root, folder)
+    printed = prepare(root)
+    check_layout(root)
+    pictures, boxes, summary = tables(root)
+    assert summary["images"] == {"train": 12, "val": 3, "test": 4, "defect_free": 0, "unlabelled": 4}
+    rest = pictures[pictures["split"] != "unlabelled"]
+    pd.testing.assert_frame_equal(rest.astype(alone.dtypes), alone)
+    pd.testing.assert_frame_equal(boxes, alone_boxes)
+    assert summary["digest"] != without["digest"]
+    line = pictures[pictures["split"] == "unlabelled"].set_index("image_id")
+    origins = {
+        "unlabelled-again": "again.jpg",
+        "unlabelled-loose": "loose.PNG",
+        "unlabelled-monday-early-train0": "monday/early/train0.jpg",
+        "unlabelled-monday-late-train0": "monday/late/train0.jpg",
+    }
+    assert set(line.index) == set(origins)
+    for image_id, origin in origins.items():
+        written = root / "data/prepared" / line.loc[image_id, "path"]
+        assert written.parent.name == "unlabelled"
+        assert written.read_bytes() == (folder / origin).read_bytes()
+    said = "\n".join(summary["warnings"])
+    assert "2 of 8 unlabelled pictures are the same as a validation, test or defect-free picture or nearly so" in said
+    assert all(name in said and name in printed for name in ("tested.jpg", "validated.jpg"))
+    assert "2 of 8 unlabelled pictures have the content of another picture and were left out" in said
+    assert all(name in said for name in ("tuesday/train0.jpg", "trained.png"))
+    assert "unlabelled" not in (root / "data/prepared/data.yaml").read_text()
+
+    first = files_of(root)
+    prepare(root)
+    assert files_of(root) == first
+    (folder / "loose.PNG").write_bytes(encoded(jpeg(601), ".png"))
+    prepare(root)
+    assert tables(root)[2]["digest"] != summary["digest"]
+    set_unlabelled(root, None)
+    prepare(root)
+    assert tables(root)[2] == without
+
+
+def break_a_line_picture(root: Path) -> None:
+    path = root / "line/monday/early/train0.jpg"
+    path.write_bytes(path.read_bytes()[:-300])
+
+
+def empty_the_line(root: Path) -> None:
+    for path in (root / "line").rglob("*.*"):
+        if path.suffix != ".txt":
+            path.unlink()
+
+
+def move_the_line(root: Path) -> None:
+    (root / "line").rename(root / "elsewhere")
+
+
+def take_the_id_of_a_line_picture(root: Path) -> None:
+    for kind, suffix in (("images", ".jpg"), ("labels", ".txt")):
+        folder = root / "source" / kind / "train"
+        (folder / f"train3{suffix}").rename(folder / f"unlabelled-loose{suffix}")
+
+
+@pytest.mark.parametrize(
+    ("damage", "told"),
+    [
+        (break_a_line_picture, ["1 fault", "line/monday/early/train0.jpg: the picture is truncated"]),
+        (empty_the_line, ["line: no pictures (.bmp, .jpeg,", "mend prepare.unlabelled.path in params.yaml"]),
+        (move_the_line, ["line: no such folder; set prepare.unlabelled.path in params.yaml"]),
+        (take_the_id_of_a_line_picture, ["line/loose.PNG and", "have the same id 'unlabelled-loose'"]),
+    ],
+)
+def test_bad_unlabelled_pictures_are_refused(tmp_path: Path, damage: Any, told: list[str]) -> None:
+    root = yolo_project(tmp_path)
+    set_unlabelled(root, line_pictures(root))
+    damage(root)
+    message = refused(root)
+    for part in told:
+        assert part in message
 
 
 def every_tenth_board(root: Path) -> Path:

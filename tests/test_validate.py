@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import yaml
-from prepared import CLASSES, NEW_CLASSES, PROJECT, board, image_row, write_part_set, write_project
+from prepared import CLASSES, COUNTS, NEW_CLASSES, PROJECT, board, image_row, write_part_set, write_project
 
 from kd_steps import validate
 from kd_steps.adapters.files import read_json
@@ -50,7 +50,7 @@ def replace_picture(root, images, image_id, data):
     """Put other bytes under a listed picture and make the table true of them again."""
     old = images.loc[images["image_id"] == image_id].iloc[0]
     (root / "data/prepared" / old["path"]).write_bytes(data)
-    row = image_row(image_id, old["split"], Path(old["path"]).suffix, data, int(old["n_boxes"]))
+    row = image_row(image_id, old["split"], Path(old["path"]).suffix, data, old["n_boxes"])
     for column, value in row.items():
         images.loc[images["image_id"] == image_id, column] = value
 
@@ -188,7 +188,7 @@ def test_critical_failure_stops_with_the_files_and_leaves_no_token(damaged):
 @pytest.fixture(scope="module")
 def sound(tmp_path_factory):
     """A sound project whose short sides Ultralytics' loader rounds up, after a run."""
-    root = write_project(tmp_path_factory.mktemp("sound"), size_px=(96, 65))
+    root = write_project(tmp_path_factory.mktemp("sound"), {**COUNTS, "unlabelled": 5}, (96, 65))
     with pytest.MonkeyPatch.context() as patch:
         stopped = run_here(root, patch)
     assert stopped is None
@@ -200,6 +200,10 @@ def test_sound_set_passes_and_named_difference_is_said(sound):
     assert found["passed"]
     assert [s["evaluated"] > 0 for s in found["suites"].values()] == [True] * 4
     assert found["counts"]["images_without_objects"] == {"defect_free": 3}
+    assert found["counts"]["images"]["unlabelled"] == 5
+    assert [f["column"] for f in found["suites"]["images"]["failures"]] == [], (
+        "no labels are expected of unlabelled ones"
+    )
     named = [f for f in found["suites"]["parity"]["failures"] if f["column"] == "largest_difference"]
     assert [f["severity"] for f in named] == ["warning"]
     assert all(f["column"] != "unexplained_difference" for f in found["suites"]["parity"]["failures"])
@@ -271,6 +275,43 @@ def test_drift_wrong_fill_and_bad_new_parts(tmp_path, monkeypatch):
     assert parts["twin_iou", "critical"]["files"] == ["data/new_parts/line/a/images/shot-1.jpg"]
     assert parts["test_twin", "critical"]["files"] == ["data/new_parts/line/a/images/shot-2.jpg"]
     assert "never_shot: 0" in parts["class_name", "critical"]["message"]
+
+
+def test_unlabelled_pictures_are_held_to_all_but_labels(tmp_path, monkeypatch):
+    root = write_project(tmp_path / "p", {**COUNTS, "unlabelled": 7}, (96, 65))
+    images, boxes = tables(root)
+    folder = root / "data/prepared"
+
+    def path(image_id):
+        return folder / images.set_index("image_id").loc[image_id, "path"]
+
+    def brighter(image_id):
+        pixels = cv2.imread(str(path(image_id)))
+        return cv2.imencode(".jpg", cv2.add(pixels, np.full_like(pixels, 3)))[1].tobytes()
+
+    path("unlabelled-00000").write_bytes(path("unlabelled-00000").read_bytes()[:-500])
+    replace_picture(root, images, "unlabelled-00001", path("test-00001").read_bytes())
+    for number, other in ((2, "defect_free-00000"), (3, "train-00000"), (4, "val-00000")):
+        replace_picture(root, images, f"unlabelled-0000{number}", brighter(other))
+    clear = cv2.imdecode(np.frombuffer(board(99, (96, 65)), np.uint8), cv2.IMREAD_COLOR)
+    rgba = np.dstack([clear, np.full(clear.shape[:2], 255, np.uint8)])
+    replace_picture(root, images, "unlabelled-00005", cv2.imencode(".png", rgba)[1].tobytes())
+    images.loc[images["image_id"] == "unlabelled-00006", "group"] = "board-test-00002"
+    save(root, images, boxes)
+
+    assert run_here(root, monkeypatch) is not None
+
+    found = read_json(root / "metrics/validation.json")
+    expected = {
+        "picture_fault": ("critical", ["unlabelled-00000"]),
+        "content_twin": ("critical", ["test-00001", "unlabelled-00001"]),
+        "near_twin": ("warning", ["defect_free-00000", "unlabelled-00002", "unlabelled-00004", "val-00000"]),
+        "channels": ("critical", ["unlabelled-00005"]),
+        "group_elsewhere": ("warning", ["test-00002", "unlabelled-00006"]),
+    }
+    for column, (severity, files) in expected.items():
+        assert sorted(Path(f).stem for f in failure(found, "images", column, severity)["files"]) == files
+    assert {f["column"] for f in found["suites"]["images"]["failures"]} == set(expected)
 
 
 def test_missing_prepared_set_is_told(tmp_path, monkeypatch):

@@ -8,7 +8,7 @@ from pathlib import Path
 import pandas as pd
 
 from kd_steps.adapters.files import read_json
-from kd_steps.core.labelled import LabelledImage, labelled_images
+from kd_steps.core.labelled import UNLABELLED, LabelledImage, labelled_images
 
 PREPARED = Path("data/prepared")
 
@@ -43,6 +43,15 @@ class PreparedSet:
         if not chosen:
             raise ValueError(f"{self.root}: the split '{name}' is empty; see prepare.splits in params.yaml")
         return chosen
+
+    def training_pictures(self) -> list[LabelledImage]:
+        """What a student is distilled on: the train split and the pictures without labels, if any, ordered by digest.
+
+        Raises:
+            ValueError: the train split is empty.
+        """
+        unlabelled = labelled_images(self.images, self.boxes, self.root, UNLABELLED)
+        return sorted([*self.split("train"), *unlabelled], key=lambda image: image.digest)
 
 
 def load_prepared(root: Path = PREPARED) -> PreparedSet:

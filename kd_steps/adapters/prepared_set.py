@@ -15,6 +15,7 @@ import yaml
 from numpy.typing import NDArray
 
 from kd_steps.core.boxes import xyxy_to_yolo
+from kd_steps.core.labelled import UNLABELLED
 from kd_steps.core.labels import Labels, format_yolo
 from kd_steps.core.records import PictureFacts
 
@@ -105,9 +106,10 @@ class PreparedWriter:
 
     def __init__(self, root: Path, splits: Sequence[str], names: Sequence[str], n_base: int) -> None:
         self._root, self._names, self._n_base = root, list(names), n_base
-        for kind in ("images", "labels"):
-            for split in splits:
-                (root / kind / split).mkdir(parents=True)
+        for split in splits:
+            (root / "images" / split).mkdir(parents=True)
+            if split != UNLABELLED:
+                (root / "labels" / split).mkdir(parents=True)
         self._images = TableWriter(root / "images.parquet", IMAGES_SCHEMA)
         self._boxes = TableWriter(root / "boxes.parquet", BOXES_SCHEMA)
         self._digest = hashlib.sha256()
@@ -131,9 +133,14 @@ class PreparedWriter:
         class_ids: NDArray[np.int64],
         boxes_xyxy_px: NDArray[np.float64],
     ) -> None:
-        """Write the label file and the table rows of one picture, whose file is (or will be) ``path`` in the set."""
+        """Write the label file and the table rows of one picture, whose file is (or will be) ``path`` in the set.
+
+        An unlabelled picture gets no label file and no number of boxes: an empty file and a zero would both say that it
+        shows no objects.
+        """
         text = yolo_text(facts, class_ids, boxes_xyxy_px)
-        (self._root / "labels" / split / f"{path.stem}.txt").write_text(text, encoding="utf-8")
+        if split != UNLABELLED:
+            (self._root / "labels" / split / f"{path.stem}.txt").write_text(text, encoding="utf-8")
         self._digest.update(f"{path}\n{facts.sha256}\n{text}".encode())
         self.counts[split] += 1
         self._images.append(
@@ -150,7 +157,7 @@ class PreparedWriter:
                 "phash": signed_hash(facts.phash),
                 "brightness": facts.brightness,
                 "contrast": facts.contrast,
-                "n_boxes": len(class_ids),
+                "n_boxes": None if split == UNLABELLED else len(class_ids),
             }
         )
         for class_id, (x1, y1, x2, y2) in zip(class_ids.tolist(), boxes_xyxy_px.tolist(), strict=True):

@@ -15,7 +15,10 @@ from kd_steps.core.matching import CORNERS, iou_matrix
 from kd_steps.core.records import PictureFacts
 
 PREPARED = "data/prepared"  # tables name files below it
-SIDES = ("train", "val", "test")  # defect-free boards share their group with test boards on purpose
+# What boards and near-duplicates must not straddle. Unlabelled pictures are trained on, too; defect-free boards share
+# their group with test boards on purpose, but must not be trained on.
+SIDES = {"train": "train", "val": "val", "test": "test", "unlabelled": "train"}
+UNLABELLED_SIDES = {"unlabelled": "train", "defect_free": "test"}
 NUMBERS = ("width_px", "height_px", "channels", "brightness", "contrast")
 TEXTS = ("picture_fault", "label_fault", "sha256")
 LABEL_TOLERANCE = 1e-5  # of the picture's side: labels are text with a limited number of decimals
@@ -41,11 +44,11 @@ def images_table(listed: pd.DataFrame, measured: pd.DataFrame, near_duplicate_bi
     table["record_fault"] = _record_faults(listed.reset_index(drop=True), measured)
     elsewhere, repeated = content_twins(measured["sha256"], table["split"], table["path"])
     table["content_twin"], table["content_repeat"] = elsewhere, repeated
-    judged = table["split"].isin(SIDES)
-    table["group_elsewhere"] = groups_elsewhere(table["group"][judged], table["split"][judged]).reindex(table.index)
-    hashes = listed["phash"].to_numpy(dtype=np.int64).view(np.uint64)[judged.to_numpy()]
-    near = near_twins(hashes, table["split"][judged], table["path"][judged], near_duplicate_bits)
-    table["near_twin"] = near.reindex(table.index).where(elsewhere.isna(), None)
+    side = table["split"].map(SIDES).dropna()
+    table["group_elsewhere"] = groups_elsewhere(table["group"][side.index], side).reindex(table.index)
+    hashes = listed["phash"].to_numpy(dtype=np.int64).view(np.uint64)
+    near, beside = (_near_twins(table, hashes, sides, near_duplicate_bits) for sides in (SIDES, UNLABELLED_SIDES))
+    table["near_twin"] = near.where(near.notna(), beside).where(elsewhere.isna(), None)
     return table
 
 
@@ -135,6 +138,15 @@ def label_fault(
 def told_faults(faults: Sequence[LabelFault]) -> str:
     """The faults of a label file in one line of text."""
     return "; ".join(f"line {fault.line}: {fault.message}" for fault in faults)
+
+
+def _near_twins(
+    table: pd.DataFrame, hashes: NDArray[np.uint64], sides: dict[str, str], near_duplicate_bits: int
+) -> pd.Series:
+    """For each picture whose split has a side, a near-duplicate on another side; None elsewhere."""
+    side = table["split"].map(sides).dropna()
+    twins = near_twins(hashes[side.index], side, table["path"][side.index], near_duplicate_bits)
+    return twins.reindex(table.index).astype(object)
 
 
 def _record_faults(listed: pd.DataFrame, measured: pd.DataFrame) -> pd.Series:

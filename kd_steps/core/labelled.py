@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
+
+UNLABELLED: Final = "unlabelled"  # the split of pictures without labels
 
 
 @dataclass(frozen=True)
@@ -20,6 +23,7 @@ class LabelledImage:
         size_wh_px: width and height.
         class_ids: int64 of shape (n,).
         boxes_xywh: centre, width and height as shares of the picture's sides, float32 of shape (n, 4).
+        labelled: False where nobody has looked for objects: no objects then says nothing.
     """
 
     path: Path
@@ -27,6 +31,7 @@ class LabelledImage:
     size_wh_px: tuple[int, int]
     class_ids: NDArray[np.int64]
     boxes_xywh: NDArray[np.float32]
+    labelled: bool = True
 
 
 def labelled_images(images: pd.DataFrame, boxes: pd.DataFrame, root: Path, split: str) -> list[LabelledImage]:
@@ -36,7 +41,7 @@ def labelled_images(images: pd.DataFrame, boxes: pd.DataFrame, root: Path, split
         images: the prepared ``images`` table.
         boxes: the prepared ``boxes`` table.
         root: the folder that the table's paths are relative to.
-        split: ``train``, ``val``, ``test`` or ``defect_free``.
+        split: ``train``, ``val``, ``test``, ``defect_free`` or ``unlabelled``.
     """
     by_image = {str(image_id): rows for image_id, rows in boxes[boxes["split"] == split].groupby("image_id")}
     chosen = images[images["split"] == split].sort_values("sha256")
@@ -55,4 +60,5 @@ def _labelled(row: object, boxes: pd.DataFrame | None, root: Path) -> LabelledIm
         size_wh_px=(width, height),
         class_ids=np.zeros(0, np.int64) if boxes is None else boxes["class_id"].to_numpy(np.int64),
         boxes_xywh=centres_and_sizes.astype(np.float32),
+        labelled=str(row.split) != UNLABELLED,  # type: ignore[attr-defined]
     )

@@ -9,6 +9,7 @@ from pathlib import PurePosixPath
 
 from kd_steps.core.records import SourceSplit
 
+PATTERN_KEY = "params.yaml: prepare.splits.group_pattern"
 PICTURE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp"})
 SPLIT_FOLDERS: dict[str, SourceSplit] = {
     "train": "train",
@@ -51,17 +52,30 @@ def board_of(path: str, pattern: str | None) -> str:
     if pattern is None:
         folders = [part for part in place.parts[:-1] if part.lower() not in SPLIT_FOLDERS and part != "images"]
         return "/".join(folders) or str(place.with_suffix(""))
-    key = "params.yaml: prepare.splits.group_pattern"
+    found = named_board(place.name, pattern)
+    if found is None:
+        raise ValueError(
+            f"{path}: {PATTERN_KEY} {pattern!r} does not match the file name; mend the pattern or rename the file"
+        )
+    return found
+
+
+def named_board(name: str, pattern: str) -> str | None:
+    """The board that the first group of a regular expression finds in a file name; None where it finds none.
+
+    Raises:
+        ValueError: the pattern is not a regular expression, or has no group.
+    """
     try:
         expression = re.compile(pattern)
     except re.error as error:
-        raise ValueError(f"{key}: not a regular expression: {error}") from error
+        raise ValueError(f"{PATTERN_KEY}: not a regular expression: {error}") from error
     if not expression.groups:
-        raise ValueError(f"{key}: {pattern!r} has no group; put parentheses around the board's part of the file name")
-    found = expression.search(place.name)
-    if found is None or found.group(1) is None:
-        raise ValueError(f"{path}: {key} {pattern!r} does not match the file name; mend the pattern or rename the file")
-    return found.group(1)
+        raise ValueError(
+            f"{PATTERN_KEY}: {pattern!r} has no group; put parentheses around the board's part of the file name"
+        )
+    found = expression.search(name)
+    return None if found is None else found.group(1)
 
 
 def split_of(path: str) -> SourceSplit | None:

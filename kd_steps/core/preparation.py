@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 from kd_steps.core.boxes import Boxes, box_fault, clip
 from kd_steps.core.held_out import choose_shots, lost_objects
 from kd_steps.core.records import PictureFacts, SourceImage, SourceSet, SourceSplit
-from kd_steps.core.splits import Candidate, SplitRules, cut_splits
+from kd_steps.core.splits import Candidate, SplitRules
+from kd_steps.core.unlabelled import cut_beside_unlabelled
 
 
 @dataclass(frozen=True)
@@ -80,7 +81,8 @@ def plan_set(
     """
     rare = _rare(source, held_out, shots)
     pairs = zip(source.images, facts, strict=True)
-    cut = cut_splits([_candidate(image, fact, bool(rare & {*image.class_names})) for image, fact in pairs], rules)
+    candidates = [_candidate(image, fact, bool(rare & {*image.class_names})) for image, fact in pairs]
+    cut = cut_beside_unlabelled(candidates, rules)
     base = [name for name in source.classes if name not in held_out]
     plan = Plan([], [], base, list(held_out), [*source.warnings, *cut.warnings], list(cut.faults))
     if plan.faults:

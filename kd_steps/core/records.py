@@ -9,7 +9,7 @@ from typing import Literal, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-SourceSplit = Literal["train", "val", "test", "defect_free"]
+SourceSplit = Literal["train", "val", "test", "defect_free", "unlabelled"]
 
 
 class ReadBytes(Protocol):
@@ -31,7 +31,8 @@ class SourceImage:
     Attributes:
         image_id: unique in the source; letters, digits, ``-`` and ``_``; the stem of the prepared file.
         group: the board, panel or sequence the picture was cut from; a group never straddles splits that Retort cuts.
-        split: the split the source declares, or None where Retort is to cut it.
+        split: the split the source declares, or None where Retort is to cut it; in ``unlabelled`` nobody has looked
+            for objects; in the other splits a picture without objects has none.
         suffix: file suffix of the encoded bytes, such as ``.jpg``.
         read: gives the encoded bytes.
         boxes_xyxy_px: corners of the objects, float64 of shape (n, 4), in pixels of this picture.

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from kd_steps.core.near_duplicates import near_any, same_side
 from kd_steps.core.records import SourceSplit
 
-# Test pictures and defect-free boards are both looked at only by `evaluate`: one side.
-SIDE = {"train": "train", "val": "val", "test": "test", "defect_free": "test"}
+# Test pictures and defect-free boards are both looked at only by `evaluate`: one side. Unlabelled ones are trained on.
+SIDE = {"train": "train", "val": "val", "test": "test", "defect_free": "test", "unlabelled": "train"}
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 import pytest
-from prepared import CLASSES, NEW_CLASSES
+from prepared import CLASSES, NEW_CLASSES, write_prepared
 
 from kd_steps.adapters.files import sha256_of
 from kd_steps.adapters.prepared import load_prepared
@@ -37,3 +37,18 @@ def test_an_empty_split_is_told(training_project, tmp_path):
 def test_without_prepare_the_mend_is_told(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"dataset\.json: no such file; `dvc repro` makes it"):
         load_prepared(tmp_path)
+
+
+def test_a_student_trains_on_the_train_split_and_what_is_unlabelled(tmp_path):
+    write_prepared(tmp_path, {"train": 5, "val": 1, "unlabelled": 3}, (64, 64))
+    found = load_prepared(tmp_path)
+    pictures = found.training_pictures()
+    assert [image.digest for image in pictures] == sorted(image.digest for image in pictures)
+    assert sorted(image.path.parent.name for image in pictures) == ["train"] * 5 + ["unlabelled"] * 3
+    assert all(image.labelled == (image.path.parent.name == "train") for image in pictures)
+    assert {image.path.parent.name for image in found.split("train")} == {"train"}
+
+
+def test_without_unlabelled_pictures_a_student_trains_on_the_train_split(training_project):
+    found = load_prepared(training_project / "data/prepared")
+    assert [image.path for image in found.training_pictures()] == [image.path for image in found.split("train")]

@@ -26,6 +26,14 @@ IMAGES = pd.DataFrame(
             "sha256": "a",
         },
         {"image_id": "r", "split": "val", "path": "images/val/r.png", "width_px": 64, "height_px": 64, "sha256": "b"},
+        {
+            "image_id": "u",
+            "split": "unlabelled",
+            "path": "images/unlabelled/u.png",
+            "width_px": 64,
+            "height_px": 64,
+            "sha256": "d",
+        },
     ]
 )
 BOXES = pd.DataFrame(
@@ -55,3 +63,10 @@ def test_order_of_the_table_and_names_of_files_do_not_count():
 
 def test_a_split_without_pictures_is_empty():
     assert labelled_images(IMAGES, BOXES, Path("root"), "test") == []
+
+
+def test_no_objects_means_two_things():
+    (free,), (empty,) = (labelled_images(IMAGES, BOXES, Path("root"), split) for split in ("unlabelled", "val"))
+    assert (free.labelled, empty.labelled) == (False, True)
+    assert free.class_ids.shape == empty.class_ids.shape == (0,)
+    assert all(image.labelled for image in labelled_images(IMAGES, BOXES, Path("root"), "train"))
