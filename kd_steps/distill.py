@@ -6,11 +6,17 @@ import shutil
 from dataclasses import fields
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from kd_steps.adapters.files import resumable_folder, write_json
 from kd_steps.core.schedule import SchedulePhase, weights_at
-from kd_steps.params import Phases, load_params
+from kd_steps.params import Params, load_params
 from kd_steps.stage_entry import run_stage
+
+if TYPE_CHECKING:
+    from ultralytics.nn.tasks import DetectionModel
+
+    from kd_steps.adapters.yolo.distiller import Distillation
 
 FOLDER = Path("models/student")
 TEACHER = Path("models/teacher")
@@ -24,11 +30,9 @@ def main() -> None:
     from kd_steps.adapters.sidecar import WEIGHTS, write_sidecar
     from kd_steps.adapters.teacher_cache import CacheKeys, TeacherCache
     from kd_steps.adapters.yolo.answering import cache_header, distillation_plan, trained
-    from kd_steps.adapters.yolo.distiller import Distillation
     from kd_steps.adapters.yolo.models import parameter_count, require_same_geometry
     from kd_steps.adapters.yolo.recipe import finish, initial_model, model_name, training_run
     from kd_steps.adapters.yolo.training import train
-    from kd_steps.core.distillation import TermWeights
 
     params, prepared = load_params(), load_prepared()
     section, plan = params.distill, distillation_plan(params)
@@ -40,7 +44,6 @@ def main() -> None:
         print("a distillation of this student was stopped here; it goes on from its last epoch")  # noqa: T201
     model = initial_model(section, None, sidecar.classes, params.seed)
     require_same_geometry(teacher, model)
-    phases = schedule_phases(section.phases)
     run = training_run(
         params,
         section,
@@ -51,14 +54,7 @@ def main() -> None:
         plan,
         header.augmentation_digest,
         FOLDER,
-        Distillation(
-            terms=TermWeights(**{field.name: getattr(section, field.name) for field in fields(TermWeights)}),
-            weights_at=partial(weights_at, epochs=section.epochs, phases=phases, gamma_epochs=section.gamma_epochs),
-            cached=cache,
-            teacher_channels=header.neck_channels,
-            calibrate_batches=section.calibrate_batches,
-            calibrate_share=section.calibrate_share,
-        ),
+        distillation_of(params, teacher, cached=cache),
     )
     measured = finish(run, train(run), FOLDER / WEIGHTS)
     write_sidecar(
@@ -79,10 +75,28 @@ def main() -> None:
     write_json(Path("metrics/distill.json"), measured)
 
 
-def schedule_phases(phases: Phases) -> list[SchedulePhase]:
-    """The phases of ``params.yaml``, in order."""
-    names = type(phases).model_fields
-    return [SchedulePhase(name=name, **getattr(phases, name).model_dump()) for name in names]
+def distillation_of(params: Params, teacher: DetectionModel, **source: Any) -> Distillation:
+    """Terms and schedule as ``params.yaml`` has them.
+
+    Args:
+        params: all of ``params.yaml``.
+        teacher: the detector that answers.
+        source: ``cached`` or ``live`` answers.
+    """
+    from kd_steps.adapters.yolo.distiller import Distillation
+    from kd_steps.adapters.yolo.models import neck_channels
+    from kd_steps.core.distillation import TermWeights
+
+    section = params.distill
+    phases = [SchedulePhase(name=name, **phase) for name, phase in section.phases.model_dump().items()]
+    return Distillation(
+        terms=TermWeights(**{field.name: getattr(section, field.name) for field in fields(TermWeights)}),
+        weights_at=partial(weights_at, epochs=section.epochs, phases=phases, gamma_epochs=section.gamma_epochs),
+        teacher_channels=neck_channels(teacher),
+        calibrate_batches=section.calibrate_batches,
+        calibrate_share=section.calibrate_share,
+        **source,
+    )
 
 
 if __name__ == "__main__":

@@ -218,6 +218,11 @@ class TeacherCache:
         """Size of all shards on disk."""
         return sum(path.stat().st_size for path in self.shards)
 
+    @property
+    def keeps_views(self) -> bool:
+        """Whether the views themselves are kept."""
+        return self.header.pixels
+
     def record(self, image: str, view: View) -> TeacherRecord:
         """The teacher's answer to a view of a picture.
 

@@ -1,7 +1,7 @@
 """What all arms of the distillation benchmark share: DeepPCB's pictures, the recipe, and the one teacher.
 
-Every arm is a :class:`kd_steps.adapters.yolo.training.TrainingRun` on the same pictures with Ultralytics' default
-gains; the test split is measured once, after the last epoch, and chooses nothing.
+Every arm trains on the same pictures with Ultralytics' default gains and optimiser; terms, schedule and cache are the
+product's own defaults in ``params.yaml``. The test split is measured once, after the last epoch, and chooses nothing.
 """
 
 from __future__ import annotations
@@ -16,36 +16,50 @@ import numpy as np
 
 ROOT = Path(__file__).parents[2]
 SCRATCH = ROOT / ".retort/bench/distill"
-IMGSZ_PX, BATCH = 320, 16
-GAINS = ("mosaic", "scale", "translate", "degrees", "shear", "perspective", "fliplr", "flipud", "hsv_h", "hsv_s", "hsv_v")
-CLOSING_FRACTION = 0.2
-# Ultralytics' defaults. Its nominal batch of 64 adds up the gradients of four batches.
+IMGSZ_PX, PICTURE_SIDE_PX = 320, 640
+NOMINAL_BATCH = 64  # Ultralytics' default: the gradients of four batches make an update
+# Ultralytics' defaults.
 RECIPE = {
-    "batch": BATCH,
-    "nbs": 64,
+    "batch": 16,
     "optimizer": "SGD",
     "lr0": 0.01,
     "lrf": 0.01,
     "momentum": 0.937,
     "weight_decay": 0.0005,
     "warmup_epochs": 3.0,
+    "close_mosaic_fraction": 0.2,
+    "freeze_layers": 0,
 }
 TEACHER_MODEL, STUDENT_MODEL = "yolo11s.yaml", "yolo11n.yaml"
 TEACHER_EPOCHS, TEACHER_SEED = 50, 0
 
 
-def gains() -> dict[str, float]:
-    """Ultralytics' default augmentation."""
+def parameters(seed: int, epochs: int, nominal_batch: int = NOMINAL_BATCH, views: int = 0) -> Any:
+    """The product's parameters with this benchmark's recipe.
+
+    Args:
+        seed: of weights, views and order.
+        epochs: of the student's training.
+        nominal_batch: pictures an optimizer update.
+        views: mosaic views a picture in the cache; 0: the product's default.
+    """
     from ultralytics.utils import DEFAULT_CFG
 
-    return {name: float(getattr(DEFAULT_CFG, name)) for name in GAINS}
+    from kd_steps.params import load_params
 
-
-def gains_digest() -> str:
-    """Digest of the gains, part of every view's key."""
-    from kd_steps.edge.contract import canonical_digest
-
-    return canonical_digest(gains())
+    product = load_params(ROOT / "params.yaml")
+    recipe = {**RECIPE, "epochs": epochs, "nominal_batch": nominal_batch, "val_interval_epochs": epochs}
+    gains = {name: float(getattr(DEFAULT_CFG, name)) for name in product.augmentation.model_dump()}
+    return product.model_copy(
+        update={
+            "seed": seed,
+            "preprocessing": product.preprocessing.model_copy(update={"imgsz_px": IMGSZ_PX}),
+            "augmentation": product.augmentation.model_copy(update=gains),
+            "compute": product.compute.model_copy(update={"cache_images": "ram"}),
+            "cache_logits": product.cache_logits.model_copy(update={"views": views, "closing_views": 0}),
+            "distill": product.distill.model_copy(update={**recipe, "model": STUDENT_MODEL}),
+        }
+    )
 
 
 def pictures(split: str) -> list[Any]:
@@ -57,14 +71,13 @@ def pictures(split: str) -> list[Any]:
     folder = os.environ.get("RETORT_DEEPPCB")
     if folder is None:
         raise SystemExit("RETORT_DEEPPCB: not set; it names the folder that holds DeepPCB's PCBData/")
-    side = 640
     images = [
         LabelledImage(
             path=Path(image.picture),
             digest=hashlib.sha256(image.read()).hexdigest(),
-            size_wh_px=(side, side),
+            size_wh_px=(PICTURE_SIDE_PX, PICTURE_SIDE_PX),
             class_ids=np.array([CLASSES.index(name) for name in image.class_names], dtype=np.int64),
-            boxes_xywh=xyxy_to_yolo(image.boxes_xyxy_px, side, side).astype(np.float32),
+            boxes_xywh=xyxy_to_yolo(image.boxes_xyxy_px, PICTURE_SIDE_PX, PICTURE_SIDE_PX).astype(np.float32),
         )
         for image in load_deeppcb(Path(folder), "authors").images
         if image.split == split
@@ -79,60 +92,35 @@ def classes() -> Sequence[str]:
     return CLASSES
 
 
-def training_run(
-    model: Any, train: Sequence[Any], test: Sequence[Any], plan: Any, seed: int, folder: Path, **changes: Any
-) -> Any:
-    """A training of this benchmark; ``changes`` replace options of the recipe or fields of the run."""
-    import torch
-
-    from kd_steps.adapters.yolo.precision import choose_device, choose_precision
-    from kd_steps.adapters.yolo.training import TrainingRun
-
-    device = choose_device("auto")
-    options = {**RECIPE, "epochs": plan.epochs, **changes.pop("options", {})}
-    return TrainingRun(
-        model=model,
-        classes=classes(),
-        train=train,
-        val=test,
-        plan=plan,
-        seed=seed,
-        gains=gains(),
-        augmentation_digest=gains_digest(),
-        imgsz_px=IMGSZ_PX,
-        options=options,
-        val_interval_epochs=plan.epochs,  # only after the last epoch: the test split chooses nothing
-        device=device,
-        precision=choose_precision("auto", torch.device("cpu" if device == "cpu" else f"cuda:{device}")),
-        loader_workers=0,
-        cache_images=True,
-        folder=folder,
-        keep="last",
-        **changes,
-    )
-
-
-def teacher() -> tuple[Any, dict[str, Any]]:
-    """The one teacher of all arms, trained once and kept; and what its training measured."""
-    from kd_steps.adapters.files import read_json, sha256_of, write_json
-    from kd_steps.adapters.yolo.models import build_model, load_weights
-    from kd_steps.adapters.yolo.recipe import finish
+def teacher() -> tuple[Any, Any]:
+    """The one teacher of all arms, trained once and kept: its sidecar and the detector."""
+    from kd_steps.adapters.contract_source import current_contract
+    from kd_steps.adapters.sidecar import SIDECAR, WEIGHTS, read_sidecar, write_sidecar
+    from kd_steps.adapters.yolo.models import build_model, load_weights, parameter_count
+    from kd_steps.adapters.yolo.recipe import finish, teacher_plan, training_run
     from kd_steps.adapters.yolo.training import train
-    from kd_steps.core.views import ViewPlan
 
-    folder, note = SCRATCH / "teacher", SCRATCH / "teacher/measured.json"
-    if not note.exists():
-        closing = round(TEACHER_EPOCHS * CLOSING_FRACTION)
+    folder = SCRATCH / "teacher"
+    if not (folder / SIDECAR).exists():
+        params = parameters(TEACHER_SEED, TEACHER_EPOCHS, nominal_batch=16)  # an update a batch converges sooner
+        contract = current_contract(params.preprocessing, params.augmentation)
+        model = build_model(TEACHER_MODEL, classes(), TEACHER_SEED)
         run = training_run(
-            build_model(TEACHER_MODEL, classes(), TEACHER_SEED),
+            params,
+            params.distill,
+            model,
+            classes(),
             pictures("train"),
             pictures("test"),
-            ViewPlan(TEACHER_EPOCHS, closing, TEACHER_EPOCHS - closing, closing),
-            TEACHER_SEED,
+            teacher_plan(params.distill),
+            contract.augmentation_digest,
             folder,
-            options={"nbs": BATCH},  # an update a batch: it converges in far fewer epochs
+            keep="last",
         )
-        measured = finish(run, train(run), folder / "weights.pt")
-        write_json(note, {"model": TEACHER_MODEL, **measured, "sha256": sha256_of(folder / "weights.pt")})
-    measured = read_json(note)
-    return load_weights(folder / "weights.pt", measured["sha256"]), measured
+        measured = finish(run, train(run), folder / WEIGHTS)
+        parameter_total = parameter_count(model)
+        write_sidecar(
+            folder, "teacher", TEACHER_MODEL, classes(), (), parameter_total, contract, "DeepPCB", measured, {}
+        )
+    sidecar = read_sidecar(folder)
+    return sidecar, load_weights(folder / WEIGHTS, sidecar.sha256)

@@ -12,7 +12,7 @@ from ultralytics.utils import DEFAULT_CFG, IterableSimpleNamespace
 from kd_steps.adapters.contract_source import current_contract
 from kd_steps.adapters.sidecar import WEIGHTS, Sidecar, read_sidecar
 from kd_steps.adapters.yolo.models import head_geometry, load_weights, neck_channels
-from kd_steps.adapters.yolo.recipe import hardware
+from kd_steps.adapters.yolo.recipe import hardware, keep_in_memory
 from kd_steps.adapters.yolo.teacher import AnswerContent, FrozenTeacher
 from kd_steps.adapters.yolo.views import ViewDataset
 from kd_steps.core.cache_header import CacheHeader
@@ -69,8 +69,13 @@ def view_source(params: Params, images: Sequence[LabelledImage], plan: ViewPlan,
         hyp=gains,
         batch_size=params.cache_logits.batch,
         data={"names": {}, "channels": 3},
-        cache=None,
+        cache="ram" if keep_in_memory(params, len(images)) else None,
     )
+
+
+def library_versions() -> dict[str, str]:
+    """Versions of the libraries that make a view's pixels and a teacher's answers."""
+    return {name: importlib.metadata.version(name) for name in LIBRARIES}
 
 
 def cache_header(
@@ -100,5 +105,5 @@ def cache_header(
         max_vectors=cache.max_vectors,
         pixels=cache.pixels,
         precision=hardware(params).precision.name,
-        library_versions={name: importlib.metadata.version(name) for name in LIBRARIES},
+        library_versions=library_versions(),
     )

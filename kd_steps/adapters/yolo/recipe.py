@@ -17,12 +17,16 @@ from ultralytics.nn.tasks import DetectionModel
 from ultralytics.utils.downloads import attempt_download_asset
 
 from kd_steps.adapters.yolo.distiller import Distillation
+from kd_steps.adapters.yolo.distributed import process_count
+from kd_steps.adapters.yolo.freezing import frozen_layers
 from kd_steps.adapters.yolo.models import ModelScale, WeightsError, build_model, load_weights, save_weights
 from kd_steps.adapters.yolo.precision import Precision, choose_device, choose_precision
-from kd_steps.adapters.yolo.training import NewPartDraws, TrainingRun, results_of
+from kd_steps.adapters.yolo.training import results_of
+from kd_steps.adapters.yolo.training_run import Mechanics, NewPartDraws, TrainingRun
 from kd_steps.core.labelled import LabelledImage
+from kd_steps.core.lr_guard import LearningRateGuard
 from kd_steps.core.views import ViewPlan
-from kd_steps.params import Params, ScaledModel, Training
+from kd_steps.params import Distill, Params, ScaledModel, Training
 
 FREE_MEMORY_SHARE = 0.25  # of free memory that decoded pictures may take before they are read from disk instead
 
@@ -88,8 +92,16 @@ def training_run(
     new_parts: NewPartDraws | None = None,
     keep: Literal["best", "last"] = "best",
 ) -> TrainingRun:
-    """A training as its section of ``params.yaml`` describes it."""
+    """A training as its section of ``params.yaml`` describes it.
+
+    Raises:
+        FreezingError: the model has fewer layers or blocks than are to be frozen.
+        ValueError: processes and GPUs, or processes and the batch, do not go together.
+    """
     machine = hardware(params)
+    processes = process_count(machine.device, params.compute.processes)
+    if section.batch % processes:
+        raise ValueError(f"batch: {section.batch} pictures cannot be shared evenly by {processes} processes")
     return TrainingRun(
         model=model,
         classes=classes,
@@ -100,16 +112,18 @@ def training_run(
         gains=params.augmentation.model_dump(),
         augmentation_digest=augmentation_digest,
         imgsz_px=params.preprocessing.imgsz_px,
-        options=_options(section),
+        options=_options(section, frozen_layers(model, section.freeze_layers, section.freeze_blocks)),
         val_interval_epochs=section.val_interval_epochs,
         device=machine.device,
         precision=machine.precision,
         loader_workers=params.compute.loader_workers,
-        cache_images=_keep_in_memory(params, len(train) + len(val)),
+        cache_images=keep_in_memory(params, len(train) + len(val)),
         folder=folder,
         distillation=distillation,
         new_parts=new_parts,
         keep=keep,
+        mechanics=_mechanics(section),
+        processes=processes,
     )
 
 
@@ -166,16 +180,30 @@ def _fetch(weights: Path) -> Path:
         raise WeightsError(f"{weights}: no such file here, and Ultralytics could not fetch it ({error})") from error
 
 
-def _options(section: Training) -> dict[str, Any]:
+def _mechanics(section: Training) -> Mechanics:
+    guard = None
+    if isinstance(section, Distill) and section.lr_guard_ratio:
+        guard = LearningRateGuard(section.lr_guard_ratio, section.lr_guard_factor, section.lr_guard_floor)
+    return Mechanics(
+        clip_norm=section.clip_norm,
+        ema_decay=section.ema_decay,
+        ema_ramp_updates=section.ema_ramp_updates,
+        head_only_epochs=section.head_only_epochs,
+        guard=guard,
+    )
+
+
+def _options(section: Training, frozen: int) -> dict[str, Any]:
     names = ("epochs", "batch", "optimizer", "lr0", "lrf", "momentum", "weight_decay", "warmup_epochs")
     return {
         **{name: getattr(section, name) for name in names},
         "nbs": section.nominal_batch,
-        "freeze": section.freeze_layers or None,
+        "freeze": frozen or None,
     }
 
 
-def _keep_in_memory(params: Params, images: int) -> bool:
+def keep_in_memory(params: Params, images: int) -> bool:
+    """Whether so many decoded pictures are kept in memory."""
     if params.compute.cache_images != "auto":
         return params.compute.cache_images == "ram"
     with Path("/proc/meminfo").open(encoding="ascii") as stream:

@@ -2,88 +2,31 @@
 
 from __future__ import annotations
 
-import contextlib
 import copy
+import math
 import os
-import shutil
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
+from torch import Tensor
 from ultralytics.data.build import InfiniteDataLoader, build_dataloader
 from ultralytics.models.yolo.detect import DetectionTrainer
 from ultralytics.nn.tasks import DetectionModel, load_checkpoint
-from ultralytics.utils import RANK
+from ultralytics.utils import LOGGER, RANK, WORLD_SIZE
 from ultralytics.utils.torch_utils import unwrap_model
 
-from kd_steps.adapters.files import atomic_path
-from kd_steps.adapters.yolo.distiller import Distillation, Distiller
+from kd_steps.adapters.yolo import distributed, resuming
+from kd_steps.adapters.yolo.distiller import Distiller
+from kd_steps.adapters.yolo.freezing import HeadOnly
+from kd_steps.adapters.yolo.guards import require_finite_gradient, require_finite_loss
 from kd_steps.adapters.yolo.models import switch_off_integrations
-from kd_steps.adapters.yolo.precision import Precision
 from kd_steps.adapters.yolo.training_model import TrainingModel
+from kd_steps.adapters.yolo.training_run import TrainingRun
 from kd_steps.adapters.yolo.views import EpochSampler, LabelledDataset, ViewDataset
-from kd_steps.core.labelled import LabelledImage
-from kd_steps.core.views import ViewPlan
-
-CHECKPOINTS = ("last.pt", "best.pt")
-
-
-@dataclass(frozen=True)
-class NewPartDraws:
-    """How few-shot batches are mixed: the last ``count`` training pictures are new parts."""
-
-    count: int
-    share: float
-    per_epoch: int
-
-
-@dataclass(frozen=True)
-class TrainingRun:
-    """All that a training needs.
-
-    Attributes:
-        model: the detector to train; a copy is trained.
-        classes: class names.
-        train: training pictures.
-        val: validation pictures.
-        plan: which view an epoch shows.
-        seed: of views, order and Ultralytics.
-        gains: Ultralytics' augmentation gains.
-        augmentation_digest: of the gains.
-        imgsz_px: side of the network input.
-        options: Ultralytics' training arguments that are not ours to decide (epochs, batch, lr0, …).
-        val_interval_epochs: epochs between validations; the last epoch always has one.
-        device: Ultralytics' device string.
-        precision: number formats.
-        loader_workers: loader processes.
-        cache_images: whether decoded pictures stay in memory.
-        folder: where the run keeps its checkpoints until it is finished.
-        distillation: the teacher, if there is one.
-        new_parts: how few-shot batches are mixed, if they are.
-        keep: which weights the training gives: those with the best validation mAP, or the last.
-    """
-
-    model: DetectionModel
-    classes: Sequence[str]
-    train: Sequence[LabelledImage]
-    val: Sequence[LabelledImage]
-    plan: ViewPlan
-    seed: int
-    gains: Mapping[str, float]
-    augmentation_digest: str
-    imgsz_px: int
-    options: Mapping[str, Any]
-    val_interval_epochs: int
-    device: str
-    precision: Precision
-    loader_workers: int
-    cache_images: bool
-    folder: Path
-    distillation: Distillation | None = None
-    new_parts: NewPartDraws | None = None
-    keep: Literal["best", "last"] = "best"
+from kd_steps.core.lr_guard import soft_and_task
 
 
 class RetortTrainer(DetectionTrainer):
@@ -93,6 +36,10 @@ class RetortTrainer(DetectionTrainer):
         run: what to train, on what, and where to.
     """
 
+    device: torch.device
+    world_size: int
+    lf: Callable[[float], float]
+
     def __init__(self, run: TrainingRun) -> None:
         self.spec = run
         switch_off_integrations()
@@ -100,8 +47,12 @@ class RetortTrainer(DetectionTrainer):
         self.args.workers = run.loader_workers  # Ultralytics forces 0 on a CPU
         if self.device.type == "cpu":
             torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))  # Ultralytics has just set all cores but one
+        self.world_size = WORLD_SIZE if RANK != -1 else self.world_size  # it knows several processes on GPUs only
+        self.lr_scale = 1.0
+        self.pictures: Sequence[str] = ()  # of the batch at work
         self.add_callback("on_train_start", lambda t: t.train_loader.sampler.start_at(t.start_epoch))
         self.add_callback("on_train_epoch_start", _set_epoch_weights)
+        self.add_callback("on_train_epoch_end", _close_epoch)
         self.add_callback("on_model_save", _keep_checkpoints)
 
     def get_dataset(self) -> dict[str, Any]:
@@ -114,16 +65,63 @@ class RetortTrainer(DetectionTrainer):
         if self.resume:
             weights, checkpoint = load_checkpoint(self.args.resume)
             model.load_state_dict(weights.float().state_dict())
+        live = resuming.read_live(self.spec.folder) if checkpoint else None
         model.__class__ = TrainingModel
         model.criterion = None
         model.precision = self.spec.precision
         model.distiller = Distiller(self.spec.distillation, model) if self.spec.distillation else None
+        if checkpoint and live:
+            model.load_state_dict(live["model"])
+            checkpoint, self.lr_scale = resuming.complete(checkpoint, weights, live), live["lr_scale"]
         self.model = self.spec.precision.lay_out(model)
         return checkpoint
 
+    def _setup_ddp(self) -> None:
+        if self.device.type == "cuda":
+            self.device = distributed.own_gpu(self.args.device)
+        distributed.join(self.device)
+
     def _setup_train(self) -> None:
+        if self.device.type == "cpu":
+            self.world_size = 0  # or Ultralytics would wrap the model as one on a GPU
         super()._setup_train()
         self._make_average_plain()
+        rules, model = self.spec.mechanics, unwrap_model(self.model)
+        self.ema.decay = lambda update: rules.ema_decay * (1 - math.exp(-update / rules.ema_ramp_updates))
+        self.head_only = HeadOnly(model, rules.head_only_epochs)
+        model.register_forward_hook(lambda _, given, found: self._check_loss(given[0], *found))
+
+    def _build_train_pipeline(self) -> None:
+        if self.device.type == "cpu" and RANK != -1:
+            self.world_size, self.model = WORLD_SIZE, distributed.wrap_on_cpu(self.model)
+        super()._build_train_pipeline()
+
+    def _setup_scheduler(self) -> None:
+        super()._setup_scheduler()
+        planned = self.lf
+        self.lf = lambda epoch: planned(epoch) * self.lr_scale
+        self.scheduler.lr_lambdas = [self.lf] * len(self.optimizer.param_groups)
+
+    def _model_train(self) -> None:
+        super()._model_train()
+        self.head_only.start_epoch(self.epoch)
+
+    def _check_loss(self, batch: dict[str, Any], total: Tensor, parts: dict[str, Tensor]) -> None:
+        self.pictures = batch["im_file"]
+        require_finite_loss(total, parts, self.pictures, self.epoch, resuming.last_checkpoint(self.spec.folder))
+
+    def optimizer_step(self) -> None:
+        """Ultralytics' step with our clipping; adapters beside the student count, too."""
+        self.scaler.unscale_(self.optimizer)
+        weights = [weight for group in self.optimizer.param_groups for weight in group["params"]]
+        norm = torch.nn.utils.clip_grad_norm_(weights, self.spec.mechanics.clip_norm or math.inf)
+        if not self.scaler.is_enabled():  # the scaler leaves such a step out and scales down: no fault of the data
+            last = resuming.last_checkpoint(self.spec.folder)
+            require_finite_gradient(norm, self.pictures, self.epoch, last)
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+        self.optimizer.zero_grad()
+        self.ema.update(self.model)
 
     def _load_checkpoint_state(self, ckpt: dict[str, Any]) -> None:
         model = unwrap_model(self.model)
@@ -155,6 +153,8 @@ class RetortTrainer(DetectionTrainer):
     def _train_loader(self, batch_size: int, options: dict[str, Any]) -> InfiniteDataLoader:
         run, mix = self.spec, self.spec.new_parts
         cached = run.distillation.cached if run.distillation else None
+        if cached is not None and cached.keeps_views:
+            options["cache"] = None  # no picture is decoded
         dataset = ViewDataset(
             run.train, run.plan, run.seed, run.augmentation_digest, cached, prefix="train: ", **options
         )
@@ -207,13 +207,24 @@ def train(run: TrainingRun) -> DetectionModel:
     Returns:
         A plain Ultralytics detector, fp32, on the CPU.
     """
-    best, last = (run.folder / "resume" / name for name in ("best.pt", "last.pt"))
+    last, best = resuming.last_checkpoint(run.folder), resuming.best_checkpoint(run.folder)
     if not (last.exists() and _finished(last, run.options["epochs"])):
-        RetortTrainer(run).train()
+        work = partial(train_here, run)
+        if run.processes > 1:
+            if not last.exists():
+                results_of(run.folder).unlink(missing_ok=True)  # else every process of a fresh run would clear it away
+            distributed.launch(work, run.processes)
+        else:
+            work()
     model, _ = load_checkpoint(best if run.keep == "best" and best.exists() else last)
     model = model.float().cpu()
     model.names = dict(enumerate(run.classes))
     return model
+
+
+def train_here(run: TrainingRun) -> None:
+    """Train in this process, which may be one of several."""
+    RetortTrainer(run).train()
 
 
 def _finished(checkpoint: Path, epochs: int) -> bool:
@@ -247,14 +258,8 @@ def _overrides(run: TrainingRun) -> dict[str, Any]:
         "exist_ok": True,
         "deterministic": True,
     }
-    kept = run.folder / "resume" / "last.pt"
-    if kept.exists():
-        weights = run.folder / "run" / "weights"
-        weights.mkdir(parents=True, exist_ok=True)
-        for name in CHECKPOINTS:  # the run's own files may be torn by the kill
-            if (run.folder / "resume" / name).exists():
-                shutil.copyfile(run.folder / "resume" / name, weights / name)
-        overrides["resume"] = str(weights / "last.pt")
+    if resuming.last_checkpoint(run.folder).exists():
+        overrides["resume"] = str(resuming.last_checkpoint(run.folder))
     return overrides
 
 
@@ -263,9 +268,28 @@ def _set_epoch_weights(trainer: RetortTrainer) -> None:
         unwrap_model(trainer.model).distiller.start_epoch(trainer.spec.distillation, trainer.epoch)
 
 
+def _close_epoch(trainer: RetortTrainer) -> None:
+    """Agree over the processes on what the epoch was like, and cut the learning rate if the guard says so."""
+    distributed.average(trainer.tloss.values())
+    for model in (unwrap_model(trainer.model), trainer.ema.ema):
+        distributed.average(model.buffers())  # each process has seen other pictures; its statistics are of these alone
+    guard = trainer.spec.mechanics.guard
+    if guard is None:
+        return
+    soft, task = soft_and_task({name: float(value) for name, value in trainer.tloss.items()})
+    scale = guard.next_scale(trainer.lr_scale, soft, task)
+    if scale < trainer.lr_scale:
+        LOGGER.warning(
+            f"epoch {trainer.epoch + 1}: the teacher's terms ({soft:.3g}) exceed {guard.ratio:g} times the label loss "
+            f"({task:.3g}); from the next epoch on, the learning rate is {scale:g} of the schedule's"
+        )
+    trainer.lr_scale = scale
+
+
 def _keep_checkpoints(trainer: RetortTrainer) -> None:
-    """Copy what Ultralytics has just written to where a kill cannot tear it."""
-    names = CHECKPOINTS if trainer.best_fitness == trainer.fitness else CHECKPOINTS[:1]
-    for name in names:
-        with contextlib.suppress(FileNotFoundError), atomic_path(trainer.spec.folder / "resume" / name) as temporary:
-            shutil.copyfile(trainer.wdir / name, temporary)
+    """Keep what Ultralytics has just written, and what a resume needs besides."""
+    folder = trainer.spec.folder
+    if trainer.best_fitness == trainer.fitness:
+        resuming.keep_checkpoint(trainer.best, folder)
+    resuming.keep_checkpoint(trainer.last, folder)
+    resuming.keep_live(folder, trainer)

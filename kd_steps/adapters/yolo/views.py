@@ -2,7 +2,7 @@
 
 Its augmentation draws from the global generators of ``random`` and ``numpy.random``, and takes mosaic partners from a
 buffer of recently loaded pictures. Both make a sample depend on what happened before it. Here the generators are
-seeded around each sample and put back, and partners come from the whole set.
+seeded around each sample and put back, and partners come from all pictures of the same kind, labelled or not.
 """
 
 from __future__ import annotations
@@ -14,11 +14,13 @@ from typing import Any, Protocol
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch.utils.data import Sampler
-from ultralytics.data.augment import Compose, Mosaic
+from ultralytics.data.augment import Compose
 from ultralytics.data.dataset import YOLODataset
 from ultralytics.utils import IterableSimpleNamespace
 
+from kd_steps.adapters.yolo.partners import Partners, draw_from
 from kd_steps.core.labelled import LabelledImage
 from kd_steps.core.new_classes import replay_draws
 from kd_steps.core.teacher_records import TeacherRecord, batch_records
@@ -32,9 +34,14 @@ class ViewMismatchError(RuntimeError):
 
 
 class Records(Protocol):
-    """Gives the teacher's answer to a view of a picture."""
+    """Gives the teacher's answer to a view of a picture; and the view with its labels, where views are kept."""
+
+    @property
+    def keeps_views(self) -> bool: ...
 
     def record(self, image: str, view: View) -> TeacherRecord: ...
+
+    def sample(self, image: str, view: View) -> tuple[NDArray[np.uint8], NDArray[np.float32]] | None: ...
 
 
 @contextmanager
@@ -87,7 +94,7 @@ class ViewDataset(LabelledDataset):
     """Views of pictures, each a pure function of its key; indexed by (epoch, picture).
 
     Args:
-        images: the training pictures; mosaic partners are drawn from all of them.
+        images: the training pictures; mosaic partners are drawn from all of the same kind, labelled or not.
         plan: which view an epoch shows.
         seed: of the views.
         augmentation_digest: of the augmentation gains.
@@ -106,11 +113,12 @@ class ViewDataset(LabelledDataset):
     ) -> None:
         self.plan, self.seed, self.augmentation_digest, self.teacher = plan, seed, augmentation_digest, teacher
         super().__init__(images, augment=True, **options)
-        gains: IterableSimpleNamespace = options["hyp"]
-        closed = IterableSimpleNamespace(**{**vars(gains), **CLOSED})
-        self.closing_transforms = self.build_transforms(closed)
-        for transforms in (self.transforms, self.closing_transforms):
-            _draw_partners_from_whole_set(transforms)
+        gains = vars(options["hyp"])
+        self.augmentations = {
+            (labelled, closing): self._augmentation(labelled, {**gains, **CLOSED} if closing else gains)
+            for labelled in {image.labelled for image in self.images}
+            for closing in (False, True)
+        }
 
     def __getitem__(self, item: tuple[int, int]) -> dict[str, Any]:
         epoch, index = item
@@ -123,13 +131,26 @@ class ViewDataset(LabelledDataset):
             ViewMismatchError: the pixels are not those the teacher answered for.
         """
         image = self.images[index]
-        with seeded(view_key(image.digest, view, self.seed, self.augmentation_digest)):
-            transforms = self.closing_transforms if view.closing else self.transforms
-            sample: dict[str, Any] = transforms(self.get_image_and_label(index))
+        kept = self.teacher.sample(image.digest, view) if self.teacher is not None else None
+        sample = self._drawn(index, view) if kept is None else _kept(image, *kept)
+        sample["labelled"] = image.labelled
         sample["pixel_hash"] = pixel_hash(sample["img"].numpy())
         if self.teacher is not None:
             sample["teacher"] = self._checked_answer(image, view, sample["pixel_hash"])
         return sample
+
+    def _drawn(self, index: int, view: View) -> dict[str, Any]:
+        image = self.images[index]
+        with seeded(view_key(image.digest, view, self.seed, self.augmentation_digest)):
+            sample: dict[str, Any] = self.augmentations[image.labelled, view.closing](self.get_image_and_label(index))
+        return sample
+
+    def _augmentation(self, labelled: bool, gains: dict[str, Any]) -> Compose:
+        """Ultralytics' augmentation of one kind of pictures, which mixes them with their own kind only."""
+        transforms = self.build_transforms(IterableSimpleNamespace(**gains))
+        own_kind = [index for index, image in enumerate(self.images) if image.labelled == labelled]
+        draw_from(Partners(self, own_kind), transforms)
+        return transforms
 
     def _checked_answer(self, image: LabelledImage, view: View, found: int) -> TeacherRecord:
         assert self.teacher is not None
@@ -144,12 +165,33 @@ class ViewDataset(LabelledDataset):
 
     @staticmethod
     def collate_fn(batch: list[dict[str, Any]]) -> dict[str, Any]:
-        """Stack samples as Ultralytics does, and lay the teacher's answers end to end."""
+        """Stack samples as Ultralytics does, and lay the teacher's answers end to end.
+
+        Returns:
+            Ultralytics' batch; ``labelled``, bool of shape (batch,); ``teacher``, where the samples have answers.
+        """
+        labelled = torch.tensor([sample.pop("labelled") for sample in batch])
         records = [sample.pop("teacher") for sample in batch if "teacher" in sample]
         collated: dict[str, Any] = YOLODataset.collate_fn(batch)
+        collated["labelled"] = labelled
         if records:
             collated["teacher"] = batch_records(records)
         return collated
+
+
+def _kept(image: LabelledImage, pixels: NDArray[np.uint8], labels: NDArray[np.float32]) -> dict[str, Any]:
+    """A view that the cache kept, as Ultralytics' augmentation would give it."""
+    objects = torch.from_numpy(labels.copy())
+    side = pixels.shape[1:]
+    return {
+        "im_file": str(image.path),
+        "ori_shape": (image.size_wh_px[1], image.size_wh_px[0]),
+        "resized_shape": side,
+        "img": torch.from_numpy(pixels.copy()),
+        "cls": objects[:, :1],
+        "bboxes": objects[:, 1:],
+        "batch_idx": torch.zeros(len(objects)),
+    }
 
 
 class EpochSampler(Sampler[tuple[int, int]]):
@@ -200,13 +242,3 @@ class EpochSampler(Sampler[tuple[int, int]]):
 
     def set_epoch(self, epoch: int) -> None:
         """Ultralytics' call under DDP; each pass counts its own epoch already, also when loaders run ahead."""
-
-
-def _draw_partners_from_whole_set(transforms: Compose) -> None:
-    """Make every mosaic in a (nested) transform draw its partners from the whole set, not from the recent pictures."""
-    for transform in transforms.transforms:
-        nested = transform if isinstance(transform, Compose) else getattr(transform, "pre_transform", None)
-        if isinstance(nested, Compose):
-            _draw_partners_from_whole_set(nested)
-        if isinstance(transform, Mosaic):
-            transform.buffer_enabled = False

@@ -1,0 +1,148 @@
+"""Distillation against training alone, against Ultralytics' own and against itself with a live teacher, on DeepPCB.
+
+``RETORT_DEEPPCB=… python tests/bench/distill.py`` trains what is missing, arm by arm and seed by seed, each in a
+process of its own, and writes ``tests/bench/results/distill.json`` after each; it can be stopped at any moment.
+
+``--arms plain-20,cached-20`` and ``--seeds 0,1,2`` choose; ``--summary`` only writes the file anew; ``--one ARM SEED``
+is one run in this process.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import statistics
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parents[2]
+RESULT = ROOT / "tests/bench/results/distill.json"
+TIMES = ROOT / "tests/bench/results/distill_time.json"
+SEEDS = (0, 1, 2)
+# difference → (arm, arm it is measured against)
+DIFFERENCES = {
+    "cached-plain-20": ("cached-20", "plain-20"),
+    "cached-native-20": ("cached-20", "native-20"),
+    "cached-live-20": ("cached-20", "live-20"),
+    "native-plain-20": ("native-20", "plain-20"),
+    "cached-plain-250": ("cached-250", "plain-250"),
+    "cached-plain-250-steps": ("cached-250", "plain-250-steps"),
+    "cached-plain-time": ("cached-20", "plain-time"),
+    "cached-plain-60": ("cached-60", "plain-60"),
+    "cached-v2-20": ("cached-20-v2", "cached-20"),
+    "cached-v16-20": ("cached-20-v16", "cached-20"),
+    "cached-plain-20-nb16": ("cached-20-nb16", "plain-20-nb16"),
+}
+
+
+def paired_interval(a: list[float], b: list[float]) -> dict[str, float | int]:
+    """Mean of a − b over paired seeds, with Student's 95 % interval."""
+    from scipy.stats import t
+
+    differences = [x - y for x, y in zip(a, b, strict=True)]
+    n, mean = len(differences), statistics.fmean(differences)
+    if n < 2:
+        return {"mean": round(mean, 2), "low": -math.inf, "high": math.inf, "n": n}
+    half = float(t.ppf(0.975, n - 1)) * statistics.stdev(differences) / math.sqrt(n)
+    return {"mean": round(mean, 2), "low": round(mean - half, 2), "high": round(mean + half, 2), "n": n}
+
+
+def summary(runs: list[dict[str, Any]]) -> dict[str, Any]:
+    """The result file: arms, differences in points, and ratios of times."""
+    arms: dict[str, Any] = {}
+    for run in sorted(runs, key=lambda r: (r["arm"], r["seed"])):
+        arm = arms.setdefault(run["arm"], {"epochs": run["epochs"], "labels": run["labels"], "seeds": []})
+        arm["seeds"].append(run["seed"])
+        for name in ("map50_95", "map50"):
+            arm.setdefault(name, []).append(round(100 * run[name], 2))
+        for name in ("seconds", "cache_seconds", "peak_memory_bytes", "bytes", "bytes_per_view"):
+            if name in run:
+                arm.setdefault(name, []).append(run[name])
+        for name in ("teacher_forwards", "views", "closing_views"):
+            if name in run:
+                arm[name] = run[name]
+    return {
+        "commit": subprocess.run(["git", "rev-parse", "HEAD"], cwd=ROOT, capture_output=True, text=True).stdout.strip(),
+        "imgsz": 320,
+        "teacher": _teacher(),
+        "arms": arms,
+        "differences": {
+            name: paired_interval(*_paired(arms[a], arms[b]))
+            for name, (a, b) in DIFFERENCES.items()
+            if a in arms and b in arms and set(arms[a]["seeds"]) & set(arms[b]["seeds"])
+        },
+        "between_seeds_sd": {
+            name: round(statistics.stdev(arm["map50_95"]), 2) for name, arm in arms.items() if len(arm["seeds"]) > 1
+        },
+        "ratios": json.loads(TIMES.read_text())["ratios"] if TIMES.exists() else {},
+        "runs": runs,
+    }
+
+
+def _paired(a: dict[str, Any], b: dict[str, Any]) -> tuple[list[float], list[float]]:
+    """mAP50-95 of the seeds that both arms have."""
+    seeds = [seed for seed in a["seeds"] if seed in b["seeds"]]
+    first, second = ([arm["map50_95"][arm["seeds"].index(seed)] for seed in seeds] for arm in (a, b))
+    return first, second
+
+
+def _teacher() -> dict[str, Any]:
+    note = ROOT / ".retort/bench/distill/teacher/sidecar.json"
+    if not note.exists():
+        return json.loads(RESULT.read_text())["teacher"] if RESULT.exists() else {}
+    told = json.loads(note.read_text())
+    return {"model": told["model"], "sha256": told["sha256"], **told["training"]}
+
+
+def stored_runs() -> list[dict[str, Any]]:
+    """The runs that are done."""
+    return json.loads(RESULT.read_text())["runs"] if RESULT.exists() else []
+
+
+def write(runs: list[dict[str, Any]]) -> None:
+    """Write the result file; a half-written one never takes the place of a whole one."""
+    RESULT.parent.mkdir(parents=True, exist_ok=True)
+    temporary = RESULT.with_suffix(".tmp")
+    told = json.dumps(summary(runs), indent=1).replace("-Infinity", "null").replace("Infinity", "null")
+    temporary.write_text(told + "\n")
+    temporary.replace(RESULT)
+
+
+def main() -> None:
+    """Run what is missing."""
+    from distill_arms import ARMS, run_arm
+    from distill_setting import SCRATCH
+
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--arms", default=",".join(ARMS), help="which arms, in this order")
+    parser.add_argument("--seeds", default=",".join(map(str, SEEDS)))
+    parser.add_argument("--summary", action="store_true", help="write the result file anew and end")
+    parser.add_argument("--one", nargs=2, metavar=("ARM", "SEED"), help="one run, in this process")
+    asked = parser.parse_args()
+    if asked.one:
+        name, seed = asked.one[0], int(asked.one[1])
+        done = run_arm(ARMS[name], seed, SCRATCH / f"{name}-{seed}")
+        (SCRATCH / f"{name}-{seed}.json").write_text(json.dumps({"arm": name, **done}))
+        return
+    runs = stored_runs()
+    write(runs)
+    if asked.summary:
+        return
+    for name in asked.arms.split(","):
+        for seed in map(int, asked.seeds.split(",")):
+            if any(run["arm"] == name and run["seed"] == seed for run in stored_runs()):
+                continue
+            subprocess.run([sys.executable, __file__, "--one", name, str(seed)], check=True)
+            write([*stored_runs(), json.loads((SCRATCH / f"{name}-{seed}.json").read_text())])
+            print(f"{name}, seed {seed}: done", flush=True)
+
+
+if __name__ == "__main__":
+    sys.path.insert(0, str(ROOT))
+    from kd_steps.stage_entry import set_environment
+
+    set_environment(ROOT)
+    main()

@@ -1,0 +1,74 @@
+"""Ultralytics by itself: its own distillation in our trainer, and its own trainer as a user would run it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from distill_setting import IMGSZ_PX, RECIPE, STUDENT_MODEL, classes
+from ultralytics.models.yolo.detect import DetectionTrainer
+from ultralytics.nn.distill_model import DistillationModel
+
+from kd_steps.adapters.yolo.precision import Precision
+from kd_steps.adapters.yolo.training import RetortTrainer
+from kd_steps.core.labels import Labels, format_yolo
+
+
+class NativeModel(DistillationModel):
+    """Ultralytics' teacher and student under our precision; it would run them in fp32 on a CPU."""
+
+    our_precision: Precision
+
+    def loss(self, batch: dict[str, Any], preds: Any = None) -> Any:
+        """Ultralytics' loss, its forward passes in our number format."""
+        with self.our_precision.autocast(batch["img"].device):
+            return super().loss({**batch, "img": self.our_precision.lay_out(batch["img"])}, preds)
+
+
+class NativeTrainer(RetortTrainer):
+    """Our trainer around Ultralytics' distillation: same pictures, order, views and precision. It is not resumed."""
+
+    def _setup_train(self) -> None:
+        super()._setup_train()
+        for model in (self.model, self.ema.ema):
+            model.__class__ = NativeModel
+            model.our_precision = self.spec.precision
+        self.model.teacher_model = self.spec.precision.lay_out(self.model.teacher_model)
+
+    def save_model(self) -> bool:
+        """Nothing: the benchmark reads only the scores."""
+        return False
+
+
+def default_trainer(pictures: Sequence[Any], folder: Path, epochs: int, teacher: str | None) -> DetectionTrainer:
+    """Ultralytics' own trainer with its defaults on this machine, pictures in memory; with a teacher, distilling."""
+    data = _yolo_layout(pictures, folder / "set")
+    options = {
+        "model": STUDENT_MODEL,
+        "data": str(data),
+        "imgsz": IMGSZ_PX,
+        "batch": RECIPE["batch"],
+        "optimizer": RECIPE["optimizer"],
+        "epochs": epochs,
+        "close_mosaic": 0,
+        "cache": "ram",
+        "device": "cpu",
+        "plots": False,
+        "save_dir": str(folder / "run"),
+    }
+    return DetectionTrainer(overrides={**options, **({"distill_model": teacher} if teacher else {})})
+
+
+def _yolo_layout(pictures: Sequence[Any], folder: Path) -> Path:
+    for name in ("images", "labels"):
+        (folder / name).mkdir(parents=True)
+    for picture in pictures:
+        (folder / "images" / picture.path.name).symlink_to(picture.path)
+        text = format_yolo(Labels(picture.class_ids, picture.boxes_xywh))
+        (folder / "labels" / f"{picture.path.stem}.txt").write_text(text, encoding="utf-8")
+    data = folder / "data.yaml"
+    names = dict(enumerate(classes()))
+    data.write_text(json.dumps({"path": str(folder), "train": "images", "val": "images", "names": names}))
+    return data

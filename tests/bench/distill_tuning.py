@@ -1,0 +1,111 @@
+"""How the default terms and schedule were chosen: candidates on a validation cut of DeepPCB's training list.
+
+``RETORT_DEEPPCB=… python tests/bench/distill_tuning.py [NAME …]`` trains the candidates that have no result yet and
+writes ``tests/bench/results/distill_tuning.json``. A fifth of the training list is set aside; the test list takes no
+part. One seed each: it orders candidates that are far apart, no more.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import distill_setting as setting
+
+ROOT = Path(__file__).parents[2]
+RESULT = ROOT / "tests/bench/results/distill_tuning.json"
+EPOCHS, SEED, VALIDATION_PICTURES = 20, 0, 200
+
+
+def phases(soft: float, hard: float, temperature: float) -> dict[str, Any]:
+    """The same weights and temperature from the first epoch to the last."""
+    shares = {"warm_up": 0.2, "distillation": 0.6, "convergence": 0.2}
+    one = {"soft_weight": soft, "hard_weight": hard, "temperature": temperature}
+    return {name: {"fraction": share, **one} for name, share in shares.items()}
+
+
+EVEN = {"phases": phases(0.5, 0.5, 1.0), "gamma_epochs": 0.0}
+HEAD = {"class_weight": 2.0, "box_weight": 2.0}
+CANDIDATES: dict[str, dict[str, Any] | None] = {
+    "plain": None,
+    "even, class 2, box 2, attention 2": {**EVEN, **HEAD, "attention_weight": 2.0},
+    "even, class 2, box 2, attention 2, l2 6": {**EVEN, **HEAD, "attention_weight": 2.0, "feature_weight": 6.0},
+    "even, class 4, box 4, attention 4": {
+        **EVEN,
+        **{"class_weight": 4.0, "box_weight": 4.0, "attention_weight": 4.0},
+    },
+}
+
+
+def cut() -> tuple[list[Any], list[Any]]:
+    """The training list without a fifth, and that fifth; in the order of their digests, which is as good as random.
+
+    Boards are on both sides, as the authors' training and test lists have them.
+    """
+    pictures = setting.pictures("train")
+    return pictures[VALIDATION_PICTURES:], pictures[:VALIDATION_PICTURES]
+
+
+def score(changes: dict[str, Any] | None) -> dict[str, Any]:
+    """Train one candidate and measure it on the validation cut."""
+    from kd_steps.adapters.teacher_cache import TeacherCache
+    from kd_steps.adapters.yolo.answering import cache_header, distillation_plan
+    from kd_steps.adapters.yolo.models import build_model
+    from kd_steps.adapters.yolo.recipe import finish, teacher_plan, training_run
+    from kd_steps.adapters.yolo.training import train
+    from kd_steps.cache_logits import fill
+    from kd_steps.distill import distillation_of
+
+    params = setting.parameters(SEED, EPOCHS)
+    everything = {"attention": True, "pooled": True, "max_vectors": 64, "pixels": True}
+    cache_content = params.cache_logits.model_copy(update=everything)
+    section = type(params.distill).model_validate({**params.distill.model_dump(), **(changes or {})})
+    params = params.model_copy(update={"cache_logits": cache_content, "distill": section})
+    (sidecar, teacher), (pictures, held_out) = setting.teacher(), cut()
+    plan, distillation = teacher_plan(section), None
+    if changes is not None:
+        plan = distillation_plan(params)
+        header = cache_header(params, plan, sidecar, teacher, "DeepPCB without the validation cut")
+        keys, _ = fill(params, setting.SCRATCH / "tuning-cache", header, teacher, pictures, plan)
+        cache = TeacherCache(setting.SCRATCH / "tuning-cache", header, keys)
+        distillation = distillation_of(params, teacher, cached=cache)
+    folder = setting.SCRATCH / "tuning"
+    run = training_run(
+        params,
+        section,
+        build_model(setting.STUDENT_MODEL, setting.classes(), SEED),
+        setting.classes(),
+        pictures,
+        held_out,
+        plan,
+        sidecar.contract.augmentation_digest,
+        folder,
+        distillation,
+        keep="last",
+    )
+    measured = finish(run, train(run), folder / "weights.pt")
+    return {name: measured[name] for name in ("val_map50_95", "val_map50", "seconds")}
+
+
+def main() -> None:
+    """Train what has no result yet."""
+    import shutil
+
+    done = json.loads(RESULT.read_text()) if RESULT.exists() else {}
+    for name in sys.argv[1:] or CANDIDATES:
+        if name in done:
+            continue
+        shutil.rmtree(setting.SCRATCH / "tuning", ignore_errors=True)
+        done[name] = {"changes": CANDIDATES[name], **score(CANDIDATES[name])}
+        RESULT.write_text(json.dumps(done, indent=1) + "\n")
+        print(f"{name}: {done[name]['val_map50_95']:.4f}", flush=True)
+
+
+if __name__ == "__main__":
+    sys.path.insert(0, str(ROOT))
+    from kd_steps.stage_entry import set_environment
+
+    set_environment(ROOT)
+    main()
