@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import shutil
 from dataclasses import fields
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kd_steps.adapters.files import resumable_folder, write_json
+from kd_steps.adapters.training_log import write_losses
 from kd_steps.core.schedule import SchedulePhase, weights_at
 from kd_steps.params import Params, load_params
 from kd_steps.stage_entry import run_stage
@@ -70,8 +70,7 @@ def main() -> None:
         lineage={"teacher_sha256": sidecar.sha256, "cache": header.to_dict()},
     )
     (FOLDER / "fingerprint.json").unlink()
-    CURVES.parent.mkdir(exist_ok=True)
-    shutil.copyfile(FOLDER / "results.csv", CURVES)
+    write_losses(FOLDER / "results.csv", CURVES)
     write_json(Path("metrics/distill.json"), measured)
 
 

@@ -5,9 +5,11 @@ from __future__ import annotations
 import csv
 from pathlib import Path
 
+from kd_steps.adapters.files import atomic_path
 from kd_steps.core.leaves import numeric_leaves, safe_name
 
 NAME_LIMIT = 240
+LOSSES = "curve/train/"
 
 
 class TrainingLogError(ValueError):
@@ -34,3 +36,14 @@ def read_curve(path: Path) -> tuple[tuple[str, float, int], ...]:
                     continue  # a column of text, such as a phase's name
                 points += [(f"curve/{safe_name(name, NAME_LIMIT)}", value, step) for value in found.values()]
     return tuple(points)
+
+
+def write_losses(log: Path, target: Path) -> None:
+    """Write the training losses of a log in long form (epoch, loss, value), which a plot shows a line a loss of."""
+    lines = [
+        (step, name.removeprefix(LOSSES), value) for name, value, step in read_curve(log) if name.startswith(LOSSES)
+    ]
+    with atomic_path(target) as temporary, temporary.open("w", encoding="utf-8", newline="") as stream:
+        writer = csv.writer(stream)
+        writer.writerow(("epoch", "loss", "value"))
+        writer.writerows(lines)
