@@ -38,7 +38,7 @@ def main() -> None:
     plan = distillation_plan(params)
     sidecar, model = trained(params, TEACHER)
     header = cache_header(params, plan, sidecar, model, prepared.digest)
-    images = prepared.split("train")
+    images = prepared.training_pictures()
     keys, forwards = fill(params, FOLDER, header, model, images, plan)
     cache = TeacherCache(FOLDER, header, keys)
     write_json(

@@ -38,7 +38,7 @@ def main() -> None:
     section, plan = params.distill, distillation_plan(params)
     sidecar, teacher = trained(params, TEACHER)
     header = cache_header(params, plan, sidecar, teacher, prepared.digest)
-    images = prepared.split("train")
+    images = prepared.training_pictures()
     cache = TeacherCache(CACHE, header, CacheKeys([image.digest for image in images], plan.all_views()))
     if resumable_folder(FOLDER, {"section": section.model_dump(mode="json"), "cache": header.to_dict()}):
         print("a distillation of this student was stopped here; it goes on from its last epoch")  # noqa: T201
