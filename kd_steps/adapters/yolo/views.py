@@ -14,6 +14,7 @@ from typing import Any, Protocol
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch.utils.data import Sampler
 from ultralytics.data.augment import Compose
 from ultralytics.data.dataset import YOLODataset
@@ -33,9 +34,14 @@ class ViewMismatchError(RuntimeError):
 
 
 class Records(Protocol):
-    """Gives the teacher's answer to a view of a picture."""
+    """Gives the teacher's answer to a view of a picture; and the view with its labels, where views are kept."""
+
+    @property
+    def keeps_views(self) -> bool: ...
 
     def record(self, image: str, view: View) -> TeacherRecord: ...
+
+    def sample(self, image: str, view: View) -> tuple[NDArray[np.uint8], NDArray[np.float32]] | None: ...
 
 
 @contextmanager
@@ -125,13 +131,18 @@ class ViewDataset(LabelledDataset):
             ViewMismatchError: the pixels are not those the teacher answered for.
         """
         image = self.images[index]
-        with seeded(view_key(image.digest, view, self.seed, self.augmentation_digest)):
-            transforms = self.augmentations[image.labelled, view.closing]
-            sample: dict[str, Any] = transforms(self.get_image_and_label(index))
+        kept = self.teacher.sample(image.digest, view) if self.teacher is not None else None
+        sample = self._drawn(index, view) if kept is None else _kept(image, *kept)
         sample["labelled"] = image.labelled
         sample["pixel_hash"] = pixel_hash(sample["img"].numpy())
         if self.teacher is not None:
             sample["teacher"] = self._checked_answer(image, view, sample["pixel_hash"])
+        return sample
+
+    def _drawn(self, index: int, view: View) -> dict[str, Any]:
+        image = self.images[index]
+        with seeded(view_key(image.digest, view, self.seed, self.augmentation_digest)):
+            sample: dict[str, Any] = self.augmentations[image.labelled, view.closing](self.get_image_and_label(index))
         return sample
 
     def _augmentation(self, labelled: bool, gains: dict[str, Any]) -> Compose:
@@ -166,6 +177,21 @@ class ViewDataset(LabelledDataset):
         if records:
             collated["teacher"] = batch_records(records)
         return collated
+
+
+def _kept(image: LabelledImage, pixels: NDArray[np.uint8], labels: NDArray[np.float32]) -> dict[str, Any]:
+    """A view that the cache kept, as Ultralytics' augmentation would give it."""
+    objects = torch.from_numpy(labels.copy())
+    side = pixels.shape[1:]
+    return {
+        "im_file": str(image.path),
+        "ori_shape": (image.size_wh_px[1], image.size_wh_px[0]),
+        "resized_shape": side,
+        "img": torch.from_numpy(pixels.copy()),
+        "cls": objects[:, :1],
+        "bboxes": objects[:, 1:],
+        "batch_idx": torch.zeros(len(objects)),
+    }
 
 
 class EpochSampler(Sampler[tuple[int, int]]):
