@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,7 +15,7 @@ from kd_steps.adapters.part_sets import PartPicture, PartSet, read_part_sets
 from kd_steps.core.labelled import LabelledImage
 from kd_steps.core.labels import parse_yolo
 from kd_steps.core.part_classes import classes_with_new_parts
-from kd_steps.core.schedule import EpochWeights
+from kd_steps.core.schedule import SchedulePhase, weights_at
 from kd_steps.core.views import ViewPlan
 from kd_steps.edge.contract import canonical_digest
 from kd_steps.params import Params, load_params
@@ -102,7 +103,8 @@ def teach(
     from kd_steps.adapters.yolo.distiller import Distillation
     from kd_steps.adapters.yolo.models import add_classes, parameter_count
     from kd_steps.adapters.yolo.recipe import finish, training_run
-    from kd_steps.adapters.yolo.training import NewPartDraws, train
+    from kd_steps.adapters.yolo.training import train
+    from kd_steps.adapters.yolo.training_run import NewPartDraws
     from kd_steps.core.distillation import TermWeights
 
     few = params.few_shot
@@ -111,6 +113,9 @@ def teach(
             **few.model_dump(include=set(type(few).model_fields) & set(type(params.distill).model_fields)),
             "warmup_epochs": 1.0,
             "val_interval_epochs": few.epochs,
+            "freeze_blocks": 0,
+            "head_only_epochs": 0,
+            "lr_guard_ratio": 0.0,  # what the base student says weighs as much as it is told to
         }
     )
     _, base = trained(params, STUDENT)
@@ -122,6 +127,7 @@ def teach(
     }
     if resumable_folder(FOLDER, fingerprint):
         print("a training on these new parts was stopped here; it goes on from its last epoch")  # noqa: T201
+    phase = SchedulePhase("few_shot", 1.0, few.base_distillation_weight / 2, 0.5, 1.0)  # weights_at doubles both
     model = add_classes(base, classes[len(student.classes) :])
     run = training_run(
         params,
@@ -135,7 +141,7 @@ def teach(
         FOLDER,
         Distillation(
             terms=TermWeights(1.0, 1.0, params.distill.box_temperature),
-            weights_at=lambda _: EpochWeights("few_shot", few.base_distillation_weight, 1.0, 1.0),
+            weights_at=partial(weights_at, epochs=few.epochs, phases=[phase], gamma_epochs=0),
             live=frozen(params, base).answer,
         ),
         NewPartDraws(len(shots), few.new_part_share, few.iterations_per_epoch * few.batch),

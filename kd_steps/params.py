@@ -148,6 +148,11 @@ class Training(Section):
     close_mosaic_fraction: Fraction
     val_interval_epochs: Count
     freeze_layers: CountOrZero
+    freeze_blocks: CountOrZero
+    head_only_epochs: CountOrZero
+    clip_norm: NonNegative
+    ema_decay: Annotated[float, Field(ge=0, lt=1)]
+    ema_ramp_updates: Positive
 
 
 class TrainTeacher(Training):
@@ -203,6 +208,9 @@ class Distill(Training):
     calibrate_batches: CountOrZero
     calibrate_share: Positive
     gamma_epochs: NonNegative
+    lr_guard_ratio: NonNegative
+    lr_guard_factor: Annotated[float, Field(gt=0, lt=1)]
+    lr_guard_floor: Annotated[float, Field(gt=0, le=1)]
     phases: Phases
 
 
@@ -272,6 +280,7 @@ class Register(Section):
 
 class Compute(Section):
     device: str
+    processes: Count
     precision: Literal["auto", "fp32", "bf16", "amp"]
     loader_workers: CountOrZero
     cache_images: Literal["auto", "ram", "none"]

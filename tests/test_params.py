@@ -68,7 +68,7 @@ def test_every_key_has_its_meaning_beside_it():
         ("distill.phases.warm_up.temprature", "did you mean 'temperature'?"),
         ("evaluate.latency.round", "evaluate.latency.round: unknown key; did you mean 'rounds'?"),
         ("distill.model.width", "distill.model.width: unknown key; did you mean 'width_multiple'?"),
-        ("compute.zzzz", "known here: device, precision, loader_workers, cache_images"),
+        ("compute.zzzz", "known here: device, processes, precision, loader_workers, cache_images"),
     ],
 )
 def test_an_unknown_key_is_named_with_the_nearest_known_one(tmp_path, path, message):
