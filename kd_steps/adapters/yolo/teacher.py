@@ -90,9 +90,9 @@ def _fused(model: DetectionModel) -> DetectionModel:
     """A copy in evaluation mode with fused batch norms, both branches of its head kept."""
     frozen = copy.deepcopy(model).float().eval()
     head = frozen.model[-1]
-    branches = head.cv2, head.cv3
+    head.fuse = lambda: None  # Ultralytics' own drops the branch that is not used for detecting
     frozen.fuse(verbose=False)
-    head.cv2, head.cv3 = branches  # Ultralytics drops the one-to-many branch where there is a one-to-one branch
+    del head.fuse
     return frozen
 
 
