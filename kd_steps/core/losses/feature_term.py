@@ -68,4 +68,5 @@ def pkd_term(student: Tensor, teacher: Tensor) -> Tensor:
 
 def _standardised(values: Tensor) -> Tensor:
     centred = values - values.mean(dim=0, keepdim=True)
-    return centred / centred.square().mean(dim=0, keepdim=True).sqrt().clamp(min=EPSILON)
+    variance = centred.square().mean(dim=0, keepdim=True)
+    return centred / variance.clamp(min=EPSILON**2).sqrt()  # a root of 0 would have the gradient NaN
