@@ -11,6 +11,8 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
+SCALE = 2.0**10  # keeps small gradients of a half-precision network above zero; a power of two, so exact in fp32
+
 
 class TermCalibration(nn.Module):
     """Mean gradient norms of the first batches, kept as buffers so that a resumed training goes on with them.
@@ -43,7 +45,8 @@ class TermCalibration(nn.Module):
         Args:
             label_loss: scalar.
             terms: scalars by name.
-            features: the neck's outputs that both depend on.
+            features: the neck's outputs that both depend on, as the network gave them: in half precision, a copy of
+                them in fp32 is off the path to the head.
         """
         norms = [gradient_norm(terms[name], features) for name in self.names]
         self.seen += 1
@@ -60,9 +63,9 @@ class TermCalibration(nn.Module):
 
 
 def gradient_norm(loss: Tensor, features: Sequence[Tensor]) -> Tensor:
-    """L2 norm of the gradient of a loss over all features together; the graph stays."""
+    """L2 norm of the gradient of a loss over all features together, fp32; the graph stays."""
     if not loss.requires_grad:
         return torch.zeros((), device=loss.device)
-    gradients = torch.autograd.grad(loss, list(features), retain_graph=True, allow_unused=True)
-    squares = [gradient.float().square().sum() for gradient in gradients if gradient is not None]
+    gradients = torch.autograd.grad(loss * SCALE, list(features), retain_graph=True, allow_unused=True)
+    squares = [(gradient.float() / SCALE).square().sum() for gradient in gradients if gradient is not None]
     return torch.stack(squares).sum().sqrt() if squares else torch.zeros((), device=loss.device)

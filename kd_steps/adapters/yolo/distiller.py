@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -64,7 +64,7 @@ class Distiller(nn.Module):
         self.distillation, self.weights = distillation, distillation.weights_at(epoch)
 
     def losses(
-        self, outputs: dict[str, Any], batch: dict[str, Any], label_loss: Tensor
+        self, outputs: dict[str, Any], batch: dict[str, Any], label_loss: Tensor, neck: Sequence[Tensor]
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """The whole loss of a batch, and the teacher's terms by name.
 
@@ -72,6 +72,7 @@ class Distiller(nn.Module):
             outputs: of the student, fp32.
             batch: Ultralytics' batch, with the teacher's answers under ``teacher`` where they are cached.
             label_loss: scalar; a sum over the pictures, as Ultralytics has it.
+            neck: the neck's outputs in the network's own precision, which ``outputs`` were computed from.
         """
         assert self.distillation is not None, "start_epoch comes first"
         assert self.weights is not None
@@ -81,7 +82,7 @@ class Distiller(nn.Module):
         terms = distillation_terms(student, teacher, settings.terms, weights.temperature, self.adapters)
         pictures = len(batch["img"])  # the terms are means over the pictures, the label loss is a sum
         if self.calibration.measuring:
-            self.calibration.measure(label_loss / pictures, terms, student.features)
+            self.calibration.measure(label_loss / pictures, terms, neck)
             _average_over_ranks(self.calibration)
         factors = self.calibration.multipliers()
         terms = {name: factors[name] * term for name, term in terms.items()}

@@ -10,6 +10,7 @@ from ultralytics.nn.tasks import DetectionModel
 
 from kd_steps.adapters.yolo.distiller import Distiller
 from kd_steps.adapters.yolo.precision import Precision
+from kd_steps.adapters.yolo.teacher import distillable_outputs
 
 
 class TrainingModel(DetectionModel):
@@ -35,7 +36,7 @@ class TrainingModel(DetectionModel):
                 loss: tuple[Tensor, dict[str, Tensor]] = self.criterion(outputs, batch)
                 return loss
             hard, items = self._label_loss(outputs, batch)
-            total, terms = self.distiller.losses(outputs, batch, hard.sum())
+            total, terms = self.distiller.losses(outputs, batch, hard.sum(), distillable_outputs(preds).features)
         return total, {**items, **{name: term.detach() for name, term in terms.items()}}
 
     def _label_loss(self, outputs: dict[str, Any], batch: dict[str, Any]) -> tuple[Tensor, dict[str, Tensor]]:
