@@ -86,7 +86,7 @@ def _unpack_neck(column: Column, many: Answer, header: CacheHeader) -> NeckAnswe
     rows = np.frombuffer(column("vector_rows"), np.int32)
     stored, vectors, start = np.frombuffer(column("vectors"), np.float16), [], 0
     inside = by_level(many.anchors[rows], header.cells)
-    for cells, channels in zip(inside, header.neck_channels, strict=True):
+    for cells, channels in zip(inside, header.neck_channels, strict=True) if header.max_vectors else ():
         end = start + len(cells) * channels
         vectors.append(stored[start:end].reshape(len(cells), channels))
         start = end

@@ -142,6 +142,7 @@ def _neck_terms(
     features: Sequence[Tensor], teacher: NeckBatch, weights: TermWeights, adapters: NeckAdapters | None
 ) -> dict[str, Tensor]:
     """The terms that compare what the necks show, without their multipliers."""
+    _require_content(teacher, weights)
     found: dict[str, Tensor] = {}
     if weights.attention_weight:
         found["kd_attention"] = spatial_attention_term(features, teacher.attention)
@@ -157,15 +158,27 @@ def _neck_terms(
     return found
 
 
+def _require_content(teacher: NeckBatch, weights: TermWeights) -> None:
+    """Refuse weights of terms that compare what the teacher was not asked for; they would be 0, or of noise."""
+    needs = {
+        "attention maps (cache_logits.attention)": (weights.attention_weight, teacher.attention.shape[1]),
+        "pooled channels (cache_logits.pooled)": (
+            weights.channel_weight + weights.relational_weight,
+            teacher.pooled.shape[1],
+        ),
+        "neck vectors (cache_logits.max_vectors)": (weights.feature_weight, len(teacher.vectors)),
+    }
+    if missing := [name for name, (weight, there) in needs.items() if weight and not there]:
+        raise ValueError(f"a term has a weight, but the teacher's answers have no {' and no '.join(missing)}")
+
+
 def _feature_term(
     features: Sequence[Tensor], teacher: NeckBatch, weights: TermWeights, adapters: NeckAdapters
 ) -> Tensor:
     if len(weights.feature_levels) != len(features):
         raise ValueError(f"{len(weights.feature_levels)} feature level weights for a neck of {len(features)} levels")
     total = torch.zeros((), device=features[0].device)
-    for level, (maps, vectors, share) in enumerate(
-        zip(features, teacher.vectors, weights.feature_levels, strict=False)  # no vectors: no anchor in the whole batch
-    ):
+    for level, (maps, vectors, share) in enumerate(zip(features, teacher.vectors, weights.feature_levels, strict=True)):
         student = adapters.vectors[level](vectors_at(maps, vectors).float())
         match weights.feature_kind:
             case "l2":

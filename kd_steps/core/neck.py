@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from kd_steps.core.answers import Answer
+from kd_steps.core.losses.class_term import top_score
 
 
 @dataclass(frozen=True)
@@ -28,7 +29,7 @@ class NeckAnswer:
             0-1, shape (cells,).
         pooled: mean of each channel, all levels end to end, shape (channels,).
         rows: which of the kept anchors have a vector, ascending, shape (k,).
-        vectors: one array a level, shape (anchors of that level, its channels).
+        vectors: one array a level, shape (anchors of that level, its channels); none where they were not asked for.
     """
 
     attention: NDArray[np.floating[Any]]
@@ -111,7 +112,8 @@ def neck_answers(
             level[sample].flatten(1)[:, torch.from_numpy(inside).to(level.device)].T.float().contiguous().cpu().numpy()
             for level, inside in zip(features, by_level(answer.anchors[rows], cells), strict=True)
         ]
-        found.append(NeckAnswer(attention_maps[sample], means[sample], rows.astype(np.int32), tuple(vectors)))
+        asked = tuple(vectors) if max_vectors else ()
+        found.append(NeckAnswer(attention_maps[sample], means[sample], rows.astype(np.int32), asked))
     return found
 
 
@@ -135,21 +137,20 @@ def batch_necks(necks: Sequence[NeckAnswer], answers: Sequence[Answer], cells: S
         answers: what the head says of the same views.
         cells: how many a level has.
     """
-    asked = any(len(neck.rows) for neck in necks)
     places = [by_level(a.anchors[n.rows], cells) for n, a in zip(necks, answers, strict=True)]
     scores = [
-        np.split(1 / (1 + np.exp(-a.class_logits[n.rows].astype(np.float32).max(axis=1, initial=-np.inf))), cuts)
-        for n, a, cuts in zip(necks, answers, (np.cumsum([len(c) for c in p])[:-1] for p in places), strict=True)
+        torch.split(top_score(torch.from_numpy(answer.class_logits[neck.rows])), [len(level) for level in place])
+        for neck, answer, place in zip(necks, answers, places, strict=True)
     ]
     levels = []
-    for level in range(len(cells) if asked else 0):
+    for level in range(len(necks[0].vectors)):
         counts = torch.tensor([len(place[level]) for place in places])
         levels.append(
             VectorBatch(
                 sample=torch.repeat_interleave(torch.arange(len(necks)), counts),
                 cell=torch.from_numpy(np.concatenate([place[level] for place in places])),
                 values=torch.from_numpy(np.concatenate([n.vectors[level] for n in necks]).astype(np.float32)),
-                score=torch.from_numpy(np.concatenate([score[level] for score in scores])),
+                score=torch.cat([score[level] for score in scores]),
             )
         )
     return NeckBatch(

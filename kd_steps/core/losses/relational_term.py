@@ -21,7 +21,8 @@ def relational_term(student_pooled: Tensor, teacher_pooled: Tensor) -> Tensor:
         teacher_pooled: shape (batch, teacher channels); no gradient flows into it.
 
     Returns:
-        Scalar, fp32: mean over the pairs; zero for a batch of one.
+        Scalar, fp32: mean over the pairs; zero for a batch of one, and of two,
+        whose centred pictures are always opposite.
     """
     batch = len(student_pooled)
     if batch < 2:
