@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
+LAYOUT = 2  # of cache_rows and bin_packing
+
 
 @dataclass(frozen=True)
 class CacheHeader:
@@ -33,6 +35,7 @@ class CacheHeader:
         pixels: whether the views themselves are kept.
         precision: of the teacher's forward pass.
         library_versions: of the libraries that make the pixels and the answers.
+        layout: how a row is packed; raised whenever the same bytes would mean something else.
     """
 
     teacher_sha256: str
@@ -56,6 +59,7 @@ class CacheHeader:
     pixels: bool
     precision: str
     library_versions: Mapping[str, str]
+    layout: int = LAYOUT
 
     def to_dict(self) -> dict[str, Any]:
         """The header as JSON values."""
