@@ -7,22 +7,52 @@ import pytest
 
 from kd_steps.core.cache_header import CacheHeader
 
-HEADER = CacheHeader("t", "c", "a", "d", 0, 7, 2, ("x", "y"), 16, "float16", 0.01, 300, "bf16", {"torch": "2"})
+HEADER = CacheHeader(
+    teacher_sha256="t",
+    contract_digest="c",
+    augmentation_digest="a",
+    dataset_digest="d",
+    imgsz_px=64,
+    seed=0,
+    views=7,
+    closing_views=2,
+    classes=("x", "y"),
+    bins=16,
+    two_branches=False,
+    cells=(64, 16, 4),
+    neck_channels=(32, 64, 128),
+    score_threshold=0.01,
+    max_anchors=300,
+    attention=True,
+    pooled=False,
+    max_vectors=0,
+    pixels=True,
+    precision="bf16",
+    library_versions={"torch": "2"},
+)
 OTHERS = {
     "teacher_sha256": "T",
     "contract_digest": "C",
     "augmentation_digest": "A",
     "dataset_digest": "D",
+    "imgsz_px": 96,
     "seed": 1,
     "views": 8,
     "closing_views": 3,
     "classes": ("y", "x"),
     "bins": 1,
-    "box_bins": "int8",
+    "two_branches": True,
+    "cells": (64, 16),
+    "neck_channels": (32, 64, 256),
     "score_threshold": 0.02,
     "max_anchors": 100,
+    "attention": False,
+    "pooled": True,
+    "max_vectors": 20,
+    "pixels": False,
     "precision": "fp32",
     "library_versions": {"torch": "3"},
+    "layout": 1,
 }
 
 
@@ -41,3 +71,13 @@ def test_a_missing_or_foreign_field_is_a_difference():
     stored = HEADER.to_dict()
     del stored["seed"]
     assert HEADER.differences({**stored, "odd": 1}) == ["seed: 0 against None", "odd: None against 1"]
+
+
+def test_a_cache_packed_in_another_way_is_another_cache():
+    stored = HEADER.to_dict()
+    del stored["layout"]  # as before there was one
+    assert HEADER.differences(stored) == [f"layout: {HEADER.layout} against None"]
+
+
+def test_pixels_take_a_byte_a_channel():
+    assert HEADER.pixel_bytes == 3 * 64 * 64

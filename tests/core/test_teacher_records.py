@@ -1,82 +1,64 @@
-"""Cutting dense head outputs down to records, against plain loops."""
+"""Whole answers, laid end to end for a batch."""
 
 import numpy as np
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
-from kd_steps.core.teacher_records import batch_records, keep_anchors, sparse_records, student_at
+from kd_steps.core.answers import sparse_answers
+from kd_steps.core.neck import neck_answers
+from kd_steps.core.teacher_records import TeacherRecord, batch_records
+
+SHAPES = ((5, 4, 4), (3, 2, 2))
+CELLS = (16, 4)
 
 
-def dense(seed, batch=3, classes=2, bins=4, anchors=12):
+def records(seed=1, two_branches=True, batch=3, max_vectors=4, threshold=0.3):
+    """Records of a made-up teacher, and the dense outputs that they were cut from."""
     generator = torch.Generator().manual_seed(seed)
-    return torch.randn(batch, classes, anchors, generator=generator) * 3, torch.randn(
-        batch, 4 * bins, anchors, generator=generator
-    )
+    branches = [
+        (torch.randn(batch, 2, 20, generator=generator) * 2, torch.randn(batch, 16, 20, generator=generator))
+        for _ in range(2)
+    ]
+    features = [torch.randn(batch, *shape, generator=generator) for shape in SHAPES]
+    many, one = (sparse_answers(*branch, threshold, 300) for branch in branches)
+    necks = neck_answers(features, many, True, True, max_vectors)
+    found = [
+        TeacherRecord(number, many[number], one[number] if two_branches else None, necks[number], CELLS)
+        for number in range(batch)
+    ]
+    return found, branches, features
 
 
-@settings(deadline=None, max_examples=60)
-@given(seed=st.integers(0, 10_000), threshold=st.floats(0, 0.99), most=st.integers(1, 15))
-def test_kept_anchors_equal_brute_force(seed, threshold, most):
-    logits = dense(seed)[0][0]
-    scores = [max(1 / (1 + np.exp(-float(v))) for v in logits[:, a]) for a in range(logits.shape[1])]
-    good = [a for a in range(len(scores)) if scores[a] > threshold]
-    expected = sorted(sorted(good, key=lambda a: -scores[a])[:most])
-    assert keep_anchors(logits, threshold, most).tolist() == expected
+def test_each_branch_is_batched_for_itself():
+    found, branches, _ = records()
+    batch = batch_records(found)
+    for answers, (logits, boxes) in zip((batch.many, batch.one), branches, strict=True):
+        assert torch.equal(answers.class_logits, logits[answers.sample, :, answers.anchor])
+        assert torch.equal(answers.box_bins.flatten(1), boxes[answers.sample, :, answers.anchor])
+        assert answers.sample.unique().tolist() == [0, 1, 2]
+    assert batch.many.anchor.tolist() != batch.one.anchor.tolist()
 
 
-def test_records_hold_the_outputs_of_their_anchors():
-    logits, boxes = dense(1)
-    records = sparse_records(logits, boxes, [11, 12, 13], 0.5, 5)
-    assert [record.pixel_hash for record in records] == [11, 12, 13]
-    for sample, record in enumerate(records):
-        assert 0 < len(record.anchors) <= 5
-        for row, anchor in enumerate(record.anchors):
-            assert record.class_logits[row].tolist() == logits[sample, :, anchor].tolist()
-            for side in range(4):
-                assert record.box_bins[row, side].tolist() == boxes[sample, 4 * side : 4 * side + 4, anchor].tolist()
+def test_a_head_with_one_branch_has_no_other():
+    assert batch_records(records(two_branches=False)[0]).one is None
 
 
-def test_a_view_without_any_anchor():
-    logits, boxes = dense(2)
-    logits[1] = -9
-    records = sparse_records(logits, boxes, [0, 0, 0], 0.2, 300)
-    empty = records[1]
-    assert (empty.anchors.shape, empty.class_logits.shape, empty.box_bins.shape) == ((0,), (0, 2), (0, 4, 4))
-    batch = batch_records(records)
-    assert 1 not in batch.sample.tolist()
-    alone = batch_records([empty])
-    assert (alone.sample.shape, alone.class_logits.shape, alone.box_bins.shape) == ((0,), (0, 2), (0, 4, 4))
+def test_the_neck_follows_the_one_to_many_branch():
+    found, _, features = records()
+    batch = batch_records(found)
+    kept = {(int(s), int(a)) for s, a in zip(batch.many.sample, batch.many.anchor, strict=True)}
+    for number, (level, vectors) in enumerate(zip(features, batch.neck.vectors, strict=True)):
+        assert torch.equal(level.flatten(2)[vectors.sample, :, vectors.cell], vectors.values)
+        places = {(int(s), int(c) + 16 * number) for s, c in zip(vectors.sample, vectors.cell, strict=True)}
+        assert places <= kept
+    assert sum(len(vectors.cell) for vectors in batch.neck.vectors) == 12
+    assert batch.neck.attention.shape == (3, 20)
+    assert np.array_equal(batch.neck.pooled[1].numpy(), found[1].neck.pooled)
 
 
-def test_a_batch_lies_end_to_end_and_finds_the_student_there():
-    teacher_logits, teacher_boxes = dense(3)
-    student_logits, student_boxes = dense(4, classes=2, bins=1)
-    batch = batch_records(sparse_records(teacher_logits, teacher_boxes, [0, 0, 0], 0.4, 6))
-    logits, boxes = student_at(student_logits, student_boxes, batch)
-    assert sorted(batch.sample.tolist()) == batch.sample.tolist()
-    for row, (sample, anchor) in enumerate(zip(batch.sample.tolist(), batch.anchor.tolist(), strict=True)):
-        assert batch.class_logits[row].tolist() == teacher_logits[sample, :, anchor].tolist()
-        assert logits[row].tolist() == student_logits[sample, :, anchor].tolist()
-        assert boxes[row, :, 0].tolist() == student_boxes[sample, :, anchor].tolist()
-
-
-def test_order_of_the_batch_is_the_order_of_the_records():
-    records = sparse_records(*dense(5), [1, 2, 3], 0.4, 6)
-    forward, backward = batch_records(records), batch_records(records[::-1])
-    first = forward.class_logits[forward.sample == 0]
-    assert torch.equal(first, backward.class_logits[backward.sample == 2])
-
-
-def test_a_teacher_in_half_precision_gives_fp32_records():
-    logits, boxes = dense(6)
-    record = sparse_records(logits.bfloat16(), boxes.bfloat16(), [0, 0, 0], 0.4, 6)[0]
-    assert record.class_logits.dtype == record.box_bins.dtype == np.float32
-
-
-def test_gradient_reaches_only_the_kept_anchors():
-    batch = batch_records(sparse_records(*dense(7), [0, 0, 0], 0.6, 4))
-    logits, boxes = (t.requires_grad_() for t in dense(8))
-    picked, _ = student_at(logits, boxes, batch)
-    picked.sum().backward()
-    assert logits.grad.sum().item() == picked.numel()
+def test_on_another_device_everything_is_there():
+    for two_branches in (True, False):
+        moved = batch_records(records(two_branches=two_branches)[0]).to(torch.device("meta"))
+        assert moved.many.class_logits.device.type == moved.neck.vectors[1].values.device.type == "meta"
+        assert (moved.one is None) is (not two_branches)
+        if two_branches:
+            assert moved.one.box_bins.device.type == "meta"
