@@ -16,75 +16,48 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from cache_fixture import FULL, made_up_view, require_same_record
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from kd_steps.adapters.teacher_cache import (
-    INT8_STEP,
     CacheError,
+    CacheKeys,
     TeacherCache,
-    cache_keys,
+    ViewOfImage,
     open_for_writing,
-    pack_bins,
-    unpack_bins,
     write_shards,
 )
-from kd_steps.core.cache_header import CacheHeader
-from kd_steps.core.teacher_records import TeacherRecord
-from kd_steps.core.views import plan_views
+from kd_steps.core.views import View, plan_views
 
 REPOSITORY = Path(__file__).parents[2]
-HEADER = CacheHeader(
-    teacher_sha256="t" * 64,
-    contract_digest="c" * 64,
-    augmentation_digest="a" * 64,
-    dataset_digest="d" * 64,
-    seed=0,
-    views=2,
-    closing_views=1,
-    classes=("bridge", "missing", "shifted"),
-    bins=16,
-    box_bins="float16",
-    score_threshold=0.01,
-    max_anchors=300,
-    precision="fp32",
-    library_versions={"torch": "2.0", "numpy": "2.0"},
-)
+HEADER = FULL
 IMAGES = [hashlib.sha256(bytes([i])).hexdigest() for i in range(5)]
-KEYS = cache_keys(IMAGES, plan_views(7, 0.15, 2, 1).all_views())  # 15 views; shards of 4 make 4 files
+KEYS = CacheKeys(IMAGES, plan_views(7, 0.15, 2, 1).all_views())  # 15 views; shards of 4 make 4 files
 SHARD_VIEWS = 4
 
 
-def softmax(values):
-    powers = np.exp(values.astype(np.float64) - values.max(axis=-1, keepdims=True))
-    return powers / powers.sum(axis=-1, keepdims=True)
-
-
-def record_of(key, bins=16, anchors=40):
-    """A made-up answer that depends on nothing but its key; now and then one without any anchor."""
+def view_of(key, header=HEADER, anchors=40):
+    """A made-up answered view that depends on nothing but its key; now and then one without any anchor."""
     words = f"{key.image}{key.view}".encode()
     random = np.random.default_rng(int.from_bytes(hashlib.sha256(words).digest()[:8], "little"))
-    count = 0 if random.random() < 0.2 else anchors
-    return TeacherRecord(
-        pixel_hash=int(random.integers(0, 2**64, dtype=np.uint64)),
-        anchors=np.sort(random.permutation(8400)[:count]).astype(np.int32),
-        class_logits=(random.standard_normal((count, 3)) * 4).astype(np.float32),
-        box_bins=(random.standard_normal((count, 4, bins)) * 3).astype(np.float32),
-    )
+    return made_up_view(random, header, 0 if random.random() < 0.2 else anchors)
 
 
 class Answers:
     """Answers keys, and remembers which it was asked for."""
 
-    def __init__(self, bins=16):
-        self.asked, self.bins = [], bins
+    def __init__(self, header=HEADER):
+        self.asked, self.header = [], header
 
     def __call__(self, keys):
         for key in keys:
             self.asked.append(key)
-            yield record_of(key, self.bins)
+            yield view_of(key, self.header)
 
 
 def fill(folder, header=HEADER, answers=None):
-    answers = answers or Answers(header.bins)
+    answers = answers or Answers(header)
     told = open_for_writing(folder, header)
     made = []
     write_shards(folder, header, KEYS, SHARD_VIEWS, answers, lambda count, fresh: made.append((count, fresh)))
@@ -97,32 +70,75 @@ def folder(tmp_path):
     return tmp_path / "cache"
 
 
-@pytest.mark.parametrize(("bins", "kind"), [(16, "float16"), (16, "int8"), (1, "float16"), (1, "int8")])
-def test_round_trip(tmp_path, bins, kind):
-    header = replace(HEADER, bins=bins, box_bins=kind)
+CONTENTS = {
+    "everything": {"two_branches": True},
+    "one branch": {},
+    "nothing beside the head": {"attention": False, "pooled": False, "max_vectors": 0, "pixels": False},
+    "no bins": {"bins": 1},
+}
+
+
+@pytest.mark.parametrize("content", CONTENTS)
+def test_round_trip(tmp_path, content):
+    header = replace(HEADER, **CONTENTS[content])
     fill(tmp_path, header)
-    cache = TeacherCache(tmp_path, header, len(KEYS))
+    cache = TeacherCache(tmp_path, header, KEYS)
     for key in KEYS:
-        put, got = record_of(key, bins), cache.record(key.image, key.view)
-        assert got.pixel_hash == put.pixel_hash
-        assert got.anchors.tolist() == put.anchors.tolist()
-        assert np.allclose(got.class_logits, put.class_logits, rtol=2**-11)
-        if bins == 1:
-            assert np.allclose(got.box_bins, put.box_bins, rtol=2**-11)
-        elif len(put.anchors):
-            # A logit that is off by d at most changes a probability by a factor of exp(2 d) at most.
-            off = INT8_STEP / 2 if kind == "int8" else 16 * 2**-11
-            assert np.abs(softmax(got.box_bins) - softmax(put.box_bins)).max() <= np.expm1(2 * off)
-    assert any(len(record_of(key).anchors) == 0 for key in KEYS), "an answer without anchors is among them"
+        put = view_of(key, header)
+        require_same_record(cache.record(key.image, key.view), put.record)
+        kept = cache.sample(key.image, key.view)
+        assert (kept is None) is (not header.pixels)
+        if kept is not None:
+            assert np.array_equal(kept[0], put.pixels)
+            assert np.array_equal(kept[1], put.labels)
+    assert any(len(view_of(key, header).record.many.anchors) == 0 for key in KEYS), "one without anchors is among them"
+    assert any(len(view_of(key, header).labels) == 0 for key in KEYS), "one without objects is among them"
     assert cache.bytes == sum(path.stat().st_size for path in tmp_path.glob("*.arrow"))
 
 
-def test_int8_bins_far_below_the_largest_stay_negligible():
-    header = replace(HEADER, box_bins="int8")
-    bins = np.full((1, 4, 16), -40.0, np.float32)
-    bins[..., 3] = 30.0
-    back = unpack_bins(pack_bins(bins, header), header).reshape(1, 4, 16)
-    assert np.abs(softmax(back) - softmax(bins)).max() < 3e-6
+def test_pixels_are_compressed(tmp_path):
+    class Boards(Answers):
+        def __call__(self, keys):
+            for view in super().__call__(keys):
+                yield replace(view, pixels=np.full_like(view.pixels, 114))
+
+    fill(tmp_path / "noise")
+    fill(tmp_path / "boards", answers=Boards())
+    fill(tmp_path / "none", replace(HEADER, pixels=False))
+    sizes = {
+        name: sum(path.stat().st_size for path in (tmp_path / name).glob("*.arrow"))
+        for name in ("noise", "boards", "none")
+    }
+    assert sizes["noise"] > sizes["none"] + 15 * HEADER.pixel_bytes
+    assert sizes["boards"] < sizes["none"] + 15 * HEADER.pixel_bytes / 10
+
+
+@settings(deadline=None, max_examples=60)
+@given(
+    numbers=st.sets(st.integers(0, 300), min_size=1, max_size=20),
+    views=st.sets(st.builds(View, st.booleans(), st.integers(0, 4)), min_size=1, max_size=6).map(sorted),
+    order=st.randoms(use_true_random=False),
+)
+def test_keys_are_in_their_place_whatever_order_the_pictures_came_in(numbers, views, order):
+    images = [f"{number:064x}" for number in numbers]
+    order.shuffle(images)
+    keys = CacheKeys(images, views)
+    listed = [ViewOfImage(image, view) for view in views for image in sorted(images)]
+    assert list(keys) == keys[:] == listed
+    assert len(keys) == len(listed)
+    assert keys[1::2] == listed[1::2]
+    assert keys[-3:] == listed[-3:]
+    assert [keys.place(key.image, key.view) for key in listed] == list(range(len(listed)))
+    for image in (f"{999:064x}", "", "g"):
+        assert keys.place(image, views[0]) is None
+    assert keys.place(images[0], View(False, 5)) is None
+    with pytest.raises(IndexError):
+        keys[len(listed)]
+
+
+def test_keys_take_no_memory_a_view():
+    views = plan_views(100, 0.2).all_views()
+    assert len(pickle.dumps(CacheKeys(IMAGES, views))) < len(pickle.dumps(CacheKeys(IMAGES, views)[:])) / 2
 
 
 def test_same_bytes_wherever_and_in_whatever_order_it_is_written(tmp_path):
@@ -134,7 +150,7 @@ def test_same_bytes_wherever_and_in_whatever_order_it_is_written(tmp_path):
     assert names == sorted(path.name for path in (tmp_path / "b").iterdir())
     assert len(names) == 9
     assert all((tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes() for name in names)
-    assert cache_keys(IMAGES[::-1], plan_views(7, 0.15, 2, 1).all_views()) == KEYS
+    assert CacheKeys(IMAGES[::-1], plan_views(7, 0.15, 2, 1).all_views())[:] == KEYS[:]
 
 
 def test_a_finished_cache_asks_the_teacher_nothing(folder):
@@ -155,6 +171,10 @@ FOREIGN = {
     "library_versions": {"torch": "2.1", "numpy": "2.0"},
     "precision": "bf16",
     "score_threshold": 0.5,
+    "attention": False,
+    "pixels": False,
+    "max_vectors": 2,
+    "layout": 1,
 }
 
 
@@ -162,7 +182,7 @@ FOREIGN = {
 def test_a_cache_made_from_something_else_is_refused_by_name(folder, field):
     expected = replace(HEADER, **{field: FOREIGN[field]})
     with pytest.raises(CacheError, match=rf"something else \({field}: .*; run `dvc repro cache_logits`"):
-        TeacherCache(folder, expected, len(KEYS))
+        TeacherCache(folder, expected, KEYS)
 
 
 @pytest.mark.parametrize("field", FOREIGN)
@@ -170,9 +190,9 @@ def test_writing_over_a_cache_made_from_something_else_keeps_none_of_it(folder, 
     expected = replace(HEADER, **{field: FOREIGN[field]})
     told, made, asked = fill(folder, expected)
     assert told.startswith("another cache stood here (" + field)
-    assert asked == KEYS
+    assert asked == list(KEYS)
     assert all(fresh for _, fresh in made)
-    assert len(TeacherCache(folder, expected, len(KEYS))) == 15
+    assert len(TeacherCache(folder, expected, KEYS)) == 15
 
 
 def flip_a_bit(path):
@@ -203,7 +223,7 @@ def test_a_damaged_shard_is_named_and_made_again_alone(folder, damage):
     whole = {path.name: path.read_bytes() for path in folder.iterdir()}
     harm(folder / "shard-00002.arrow")
     with pytest.raises(CacheError, match=rf"shard-00002.arrow: .*{message}.*makes only this shard again"):
-        TeacherCache(folder, HEADER, len(KEYS))
+        TeacherCache(folder, HEADER, KEYS)
     _, made, asked = fill(folder)
     assert asked == KEYS[8:12]
     assert [fresh for _, fresh in made] == [False, False, True, False]
@@ -214,22 +234,22 @@ def test_a_missing_shard_makes_the_cache_incomplete(folder):
     (folder / "shard-00003.arrow").unlink()
     (folder / "shard-00003.json").unlink()
     with pytest.raises(CacheError, match=r"holds 12 of 15 views; run `dvc repro cache_logits` to finish it"):
-        TeacherCache(folder, HEADER, len(KEYS))
+        TeacherCache(folder, HEADER, KEYS)
 
 
 def test_no_cache_and_an_unknown_view_are_told(folder, tmp_path):
     with pytest.raises(CacheError, match=r"nowhere: no teacher cache; run `dvc repro cache_logits`"):
-        TeacherCache(tmp_path / "nowhere", HEADER, 15)
+        TeacherCache(tmp_path / "nowhere", HEADER, KEYS)
     with pytest.raises(CacheError, match="no answer for picture ffffffffffff"):
-        TeacherCache(folder, HEADER, 15).record("f" * 64, KEYS[0].view)
+        TeacherCache(folder, HEADER, KEYS).record("f" * 64, KEYS[0].view)
 
 
 def test_other_sizes_of_shards_leave_nothing_stale(folder):
     write_shards(folder, HEADER, KEYS, 10, Answers(), lambda count, fresh: None)
     assert sorted(path.name for path in folder.glob("*.arrow")) == ["shard-00000.arrow", "shard-00001.arrow"]
     assert len(list(folder.glob("shard-*.json"))) == 2
-    cache = TeacherCache(folder, HEADER, len(KEYS))
-    assert all(cache.record(key.image, key.view).pixel_hash == record_of(key).pixel_hash for key in KEYS)
+    cache = TeacherCache(folder, HEADER, KEYS)
+    assert all(cache.record(key.image, key.view).pixel_hash == view_of(key).record.pixel_hash for key in KEYS)
 
 
 def hashes_in_a_worker(cache):
@@ -237,7 +257,7 @@ def hashes_in_a_worker(cache):
 
 
 def test_a_worker_process_maps_the_cache_itself(folder):
-    cache = TeacherCache(folder, HEADER, len(KEYS))
+    cache = TeacherCache(folder, HEADER, KEYS)
     assert len(pickle.dumps(cache)) < 4096, "the answers themselves are not sent"
     with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
         assert pool.submit(hashes_in_a_worker, cache).result() == hashes_in_a_worker(cache)
@@ -252,7 +272,7 @@ import test_teacher_cache as t
 def slow(keys):
     for key in keys:
         time.sleep(0.05)
-        yield t.record_of(key)
+        yield t.view_of(key)
 
 t.open_for_writing(Path(sys.argv[1]), t.HEADER)
 t.write_shards(Path(sys.argv[1]), t.HEADER, t.KEYS, t.SHARD_VIEWS, slow, lambda *_: None)
@@ -270,7 +290,7 @@ def test_a_kill_loses_only_the_shard_in_the_making(tmp_path):
         process.send_signal(signal.SIGKILL)
     assert not (folder / "shard-00003.arrow").exists(), "killed before the end"
     with pytest.raises(CacheError):
-        TeacherCache(folder, HEADER, len(KEYS))
+        TeacherCache(folder, HEADER, KEYS)
     kept = (folder / "shard-00000.arrow").stat().st_mtime_ns
     told, made, asked = fill(folder)
     assert told == "resumed"
@@ -327,7 +347,7 @@ def test_a_full_disk_is_told_and_loses_nothing_finished(small_disk):
     assert told == "resumed"
     assert [fresh for _, fresh in made] == [False] * len(finished) + [True] * (4 - len(finished))
     assert asked == KEYS[4 * len(finished) :]
-    assert len(TeacherCache(folder, HEADER, len(KEYS))) == 15
+    assert len(TeacherCache(folder, HEADER, KEYS)) == 15
 
 
 def test_the_header_can_be_read_by_a_person(folder):
