@@ -14,9 +14,8 @@ from kd_steps.params import Params, load_params
 from kd_steps.stage_entry import run_stage
 
 if TYPE_CHECKING:
-    from ultralytics.nn.tasks import DetectionModel
-
     from kd_steps.adapters.teacher_cache import CacheKeys, ViewOfImage
+    from kd_steps.adapters.yolo.models import Detector
     from kd_steps.adapters.yolo.teacher import FrozenTeacher
     from kd_steps.adapters.yolo.views import ViewDataset
     from kd_steps.core.cache_header import CacheHeader
@@ -57,7 +56,7 @@ def fill(
     params: Params,
     folder: Path,
     header: CacheHeader,
-    model: DetectionModel,
+    model: Detector,
     images: Sequence[LabelledImage],
     plan: ViewPlan,
 ) -> tuple[CacheKeys, int]:

@@ -14,9 +14,8 @@ from kd_steps.params import Params, load_params
 from kd_steps.stage_entry import run_stage
 
 if TYPE_CHECKING:
-    from ultralytics.nn.tasks import DetectionModel
-
     from kd_steps.adapters.yolo.distiller import Distillation
+    from kd_steps.adapters.yolo.models import Detector
 
 FOLDER = Path("models/student")
 TEACHER = Path("models/teacher")
@@ -74,7 +73,7 @@ def main() -> None:
     write_json(Path("metrics/distill.json"), measured)
 
 
-def distillation_of(params: Params, teacher: DetectionModel, **source: Any) -> Distillation:
+def distillation_of(params: Params, teacher: Detector, **source: Any) -> Distillation:
     """Terms and schedule as ``params.yaml`` has them.
 
     Args:

@@ -6,21 +6,28 @@ import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
 from ultralytics import settings
+from ultralytics.nn.modules.head import Detect, v10Detect
 from ultralytics.nn.tasks import DetectionModel, load_checkpoint, yaml_model_load
 from ultralytics.utils.torch_utils import init_seeds
 
 from kd_steps.adapters.files import sha256_of
 from kd_steps.core.new_classes import extend_class_rows
 
+Detector = DetectionModel  # what stages call it: they know nothing of Ultralytics
 NEW_CLASS_PRIOR = 0.01  # score a new class starts with, as in the focal loss paper (arXiv 1708.02002)
 
 
 class WeightsError(ValueError):
     """A weight file cannot be used; the message names it and the mend."""
+
+
+class ArchitectureError(ValueError):
+    """A model YAML cannot be used; the message names it and the mend."""
 
 
 @dataclass(frozen=True)
@@ -57,19 +64,40 @@ def build_model(model: str | ModelScale, classes: Sequence[str], seed: int) -> D
         seed: of the initial weights.
 
     Raises:
-        FileNotFoundError: there is no such model YAML.
-        WeightsError: the YAML does not describe a detector.
+        ArchitectureError: there is no such model YAML, or it does not describe a detector.
     """
+    architecture = model.architecture if isinstance(model, ModelScale) else model
+    config = _read_architecture(architecture)
     if isinstance(model, ModelScale):
-        config = copy.deepcopy(yaml_model_load(model.architecture))
         config["scales"] = {"r": [model.depth_multiple, model.width_multiple, model.max_channels]}
         config["scale"] = "r"
-    else:
-        config = yaml_model_load(model)
+    Detect.legacy = False  # else YOLOv10 draws other weights after a YOLOv5 was built in the same process
     init_seeds(seed, deterministic=True)
-    built = DetectionModel(config, nc=len(classes), verbose=False)
+    try:
+        built = DetectionModel(config, nc=len(classes), verbose=False)
+    except Exception as error:  # whatever a row makes Ultralytics or torch raise
+        raise ArchitectureError(
+            f"{architecture}: Ultralytics cannot build it ({type(error).__name__}: {error}); compare its rows, "
+            "[from, repeats, module, arguments], with those of data/models/mobilenet.yaml"
+        ) from error
+    if type(built.model[-1]) not in (Detect, v10Detect):
+        raise ArchitectureError(
+            f"{architecture}: its last row is a {type(built.model[-1]).__name__}, but only detectors are trained; "
+            "it must be a Detect or v10Detect head"
+        )
     built.names = dict(enumerate(classes))
     return built
+
+
+def _read_architecture(name: str) -> dict[str, Any]:
+    try:
+        config: dict[str, Any] = yaml_model_load(name)
+    except FileNotFoundError as error:
+        raise ArchitectureError(
+            f"{name}: no such model YAML, neither a file here nor one of Ultralytics' own, such as yolo11n.yaml; check "
+            "train_teacher.model and distill.model"
+        ) from error
+    return config
 
 
 def load_weights(path: Path, expected_sha256: str | None) -> DetectionModel:
