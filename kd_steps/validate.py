@@ -24,7 +24,8 @@ from kd_steps.core.records import PictureFacts
 from kd_steps.core.validation_page import validation_page
 from kd_steps.core.validation_verdict import counts, stop_message, suite_verdict, verdict
 from kd_steps.edge.contract import PreprocessingContract, canonical_digest
-from kd_steps.params import Params, ScaledModel, Training, load_params
+from kd_steps.params import Params, load_params
+from kd_steps.params_training import ScaledModel, Training
 from kd_steps.stage_entry import run_stage
 
 NEW_PARTS = Path("data/new_parts")

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from kd_steps.params import Params, ParamsError, ScaledModel, load_params
+from kd_steps.params import Params, ParamsError, load_params
+from kd_steps.params_training import ScaledModel
 
 FILE = Path(__file__).parents[1] / "params.yaml"
 GOOD = yaml.safe_load(FILE.read_text())

@@ -26,7 +26,8 @@ from kd_steps.adapters.yolo.training_run import Mechanics, NewPartDraws, Trainin
 from kd_steps.core.labelled import LabelledImage
 from kd_steps.core.lr_guard import LearningRateGuard
 from kd_steps.core.views import ViewPlan
-from kd_steps.params import Distill, Params, ScaledModel, Training
+from kd_steps.params import Params
+from kd_steps.params_training import Distill, ScaledModel, Training
 
 FREE_MEMORY_SHARE = 0.25  # of free memory that decoded pictures may take before they are read from disk instead
 
@@ -143,6 +144,7 @@ def finish(run: TrainingRun, model: nn.Module, weights: Path) -> dict[str, Any]:
     shutil.rmtree(run.folder / "run", ignore_errors=True)
     shutil.rmtree(run.folder / "resume")
     seconds = _seconds(rows)
+    trained_by = resource.RUSAGE_CHILDREN if run.processes > 1 else resource.RUSAGE_SELF  # the largest of the processes
     pictures = len(rows) * (run.new_parts.per_epoch if run.new_parts else len(run.train))
     return {
         "epochs": len(rows),
@@ -150,7 +152,7 @@ def finish(run: TrainingRun, model: nn.Module, weights: Path) -> dict[str, Any]:
         "pictures_per_second": round(pictures / seconds, 2) if seconds else None,
         "val_map50": float(rows[-1]["metrics/mAP50(B)"]),
         "val_map50_95": float(rows[-1]["metrics/mAP50-95(B)"]),
-        "peak_memory_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+        "peak_memory_bytes": resource.getrusage(trained_by).ru_maxrss * 1024,
         "device": run.device,
         "precision": run.precision.name,
     }
