@@ -39,7 +39,7 @@ def small_run(project, folder, **changes):
 
 def live_teacher(params):
     from kd_steps.adapters.yolo.answering import frozen
-    from kd_steps.adapters.yolo.training_model import Distillation
+    from kd_steps.adapters.yolo.distiller import Distillation
 
     weights = partial(weights_at, epochs=2, phases=ONE_PHASE, gamma_epochs=0)
     return Distillation(
@@ -133,6 +133,7 @@ def test_same_seed_same_weights(training_project, distilled, tmp_path):
 
 
 def training_model(project, distillation, weights):
+    from kd_steps.adapters.yolo.distiller import Distiller
     from kd_steps.adapters.yolo.precision import Precision
     from kd_steps.adapters.yolo.training import RetortTrainer
     from kd_steps.adapters.yolo.training_model import TrainingModel
@@ -141,7 +142,10 @@ def training_model(project, distillation, weights):
     model = decided_model(5)
     model.__class__ = TrainingModel
     model.args, model.criterion = trainer.args, None
-    model.precision, model.distillation, model.epoch_weights = Precision("fp32", False), distillation, weights
+    model.precision, model.distiller = Precision("fp32", False), None
+    if weights is not None:
+        model.distiller = Distiller(distillation, model)
+        model.distiller.start_epoch(replace(distillation, weights_at=lambda _: weights), 0)
     return model.train().requires_grad_()
 
 
@@ -183,7 +187,7 @@ def test_the_teachers_terms_reach_the_backbone_and_add_up(training_project):
 
 def test_a_student_that_is_the_teacher_gets_no_gradient_from_it(training_project):
     from kd_steps.adapters.yolo.answering import frozen
-    from kd_steps.adapters.yolo.training_model import Distillation
+    from kd_steps.adapters.yolo.distiller import Distillation
 
     same = frozen(params_of(training_project), decided_model(5))
     distillation = Distillation(TermWeights(1.0, 1.0, 1.0), lambda _: None, live=same.answer)
@@ -192,7 +196,7 @@ def test_a_student_that_is_the_teacher_gets_no_gradient_from_it(training_project
         if isinstance(module, torch.nn.BatchNorm2d):
             module.eval()  # the teacher's statistics, as it has them
     gradient, total, _ = gradient_of_first_layer(model)
-    other = training_model(training_project, live_teacher(params_of(training_project)), model.epoch_weights)
+    other = training_model(training_project, live_teacher(params_of(training_project)), model.distiller.weights)
     assert total.sum().item() < 1e-3
     assert gradient.norm() < 1e-2 * gradient_of_first_layer(other)[0].norm()
 
