@@ -16,8 +16,6 @@ from kd_steps.stage_entry import run_stage
 if TYPE_CHECKING:
     from kd_steps.adapters.teacher_cache import CacheKeys, ViewOfImage
     from kd_steps.adapters.yolo.models import Detector
-    from kd_steps.adapters.yolo.teacher import FrozenTeacher
-    from kd_steps.adapters.yolo.views import ViewDataset
     from kd_steps.core.cache_header import CacheHeader
     from kd_steps.core.cache_rows import AnsweredView
     from kd_steps.core.labelled import LabelledImage
@@ -74,46 +72,28 @@ def fill(
         The cache's keys, and how many views the teacher answered now.
     """
     from kd_steps.adapters import teacher_cache
+    from kd_steps.adapters.yolo.answer_stream import answered_views
     from kd_steps.adapters.yolo.answering import frozen, view_source
 
-    keys = teacher_cache.CacheKeys([image.digest for image in images], plan.all_views())
-    print(f"{folder}: {teacher_cache.open_for_writing(folder, header)}")  # noqa: T201
+    section, places = params.cache_logits, {image.digest: place for place, image in enumerate(images)}
+    keys = teacher_cache.CacheKeys(list(places), plan.all_views())
     teacher = frozen(params, model)
     views = view_source(params, images, plan, header.augmentation_digest)
-    with tqdm(total=len(keys), unit="view", desc="cache_logits") as progress:
+    with teacher_cache.sole_writer(folder), tqdm(total=len(keys), unit="view", desc="cache_logits") as progress:
+        print(f"{folder}: {teacher_cache.open_for_writing(folder, header)}")  # noqa: T201
+
+        def answer(part: Sequence[ViewOfImage]) -> Iterator[AnsweredView]:
+            wanted = [(places[key.image], key.view) for key in part]
+            for answered in answered_views(teacher, views, wanted, section.batch):
+                progress.update(len(answered))
+                yield from answered
 
         def told(count: int, made: bool) -> None:
             if not made:
-                progress.update(count)  # fresh ones are counted as the teacher answers them
+                progress.update(count)  # fresh ones are counted as they are answered
 
-        teacher_cache.write_shards(
-            folder,
-            header,
-            keys,
-            params.cache_logits.shard_views,
-            lambda part: answers(part, teacher, views, params.cache_logits.batch, progress),
-            told,
-        )
+        teacher_cache.write_shards(folder, header, keys, section.shard_views, answer, told)
     return keys, teacher.forwards
-
-
-def answers(
-    keys: Sequence[ViewOfImage], teacher: FrozenTeacher, views: ViewDataset, batch: int, progress: tqdm[None]
-) -> Iterator[AnsweredView]:
-    """The teacher's answers to some views, in their order."""
-    import torch
-
-    from kd_steps.core.cache_rows import AnsweredView
-
-    places = {image.digest: index for index, image in enumerate(views.images)}
-    for start in range(0, len(keys), batch):
-        samples = [views.view(places[key.image], key.view) for key in keys[start : start + batch]]
-        pixels = torch.stack([sample["img"] for sample in samples])
-        records = teacher.records(pixels, [sample["pixel_hash"] for sample in samples])
-        for sample, record in zip(samples, records, strict=True):
-            labels = torch.cat([sample["cls"], sample["bboxes"]], dim=1).numpy()
-            yield AnsweredView(record, sample["img"].numpy(), labels)
-        progress.update(len(samples))
 
 
 if __name__ == "__main__":

@@ -8,8 +8,11 @@ kept in memory a view: a key's place is computed, not looked up.
 from __future__ import annotations
 
 import bisect
+import fcntl
 import itertools
+import os
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -86,6 +89,36 @@ class CacheKeys(Sequence[ViewOfImage]):
         if column == len(self.images) or self.images[column] != image or view not in self.views:
             return None
         return self.views.index(view) * len(self.images) + column
+
+
+@contextmanager
+def sole_writer(folder: Path) -> Iterator[None]:
+    """Hold a folder for one writing process; the hold ends with the process, however that ends.
+
+    A network file system may not lock folders: there, it is the user who starts one process only.
+
+    Raises:
+        CacheError: another process is writing there.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        with suppress(OSError):  # CacheError is none
+            if not _locked(handle):
+                raise CacheError(
+                    f"{folder}: another process is writing this cache; wait for it, or stop it: what it finished stays"
+                )
+        yield
+    finally:
+        os.close(handle)
+
+
+def _locked(handle: int) -> bool:
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 def open_for_writing(folder: Path, header: CacheHeader) -> str:
