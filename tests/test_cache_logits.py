@@ -5,11 +5,12 @@ import shutil
 import signal
 
 import pytest
+import torch
 from training_fixture import kill_when, params_of, tree_digest, write_model, write_params, write_training_project
 
 from kd_steps import cache_logits
 from kd_steps.adapters.prepared import load_prepared
-from kd_steps.adapters.teacher_cache import TeacherCache
+from kd_steps.adapters.teacher_cache import CacheKeys, TeacherCache
 
 
 @pytest.fixture(scope="module")
@@ -44,17 +45,24 @@ def test_the_students_views_are_the_ones_the_teacher_saw(cached):
         sidecar, model = trained(params, cache_logits.TEACHER)
     prepared = load_prepared(cached / "data/prepared")
     header = cache_header(params, plan, sidecar, model, prepared.digest)
-    cache = TeacherCache(cached / "data/cache", header, 16)
-    views = view_source(params, prepared.split("train"), plan, header.augmentation_digest)
+    images = prepared.split("train")
+    keys = CacheKeys([image.digest for image in images], plan.all_views())
+    cache = TeacherCache(cached / "data/cache", header, keys)
+    views = view_source(params, images, plan, header.augmentation_digest)
+    source = view_source(params, images, plan, header.augmentation_digest)  # without a teacher, so views are drawn
     views.teacher = cache  # from now on every view is held to the pixels the teacher saw
     live, kept = frozen(params, model), 0
     for epoch in range(params.distill.epochs):
         for index in range(8):
             sample = views[(epoch, index)]
+            drawn = source[(epoch, index)]
+            assert all(torch.equal(sample[name], drawn[name]) for name in ("img", "cls", "bboxes"))
             (expected,) = live.records(sample["img"][None], [sample["pixel_hash"]])
-            assert sample["teacher"].anchors.tolist() == expected.anchors.tolist()
-            assert sample["teacher"].class_logits == pytest.approx(expected.class_logits, abs=0.02)
-            kept += len(expected.anchors)
+            found = sample["teacher"]
+            assert found.many.anchors.tolist() == expected.many.anchors.tolist()
+            assert found.many.class_logits == pytest.approx(expected.many.class_logits, abs=0.02)
+            assert found.neck.attention == pytest.approx(expected.neck.attention, abs=0.51 / 255)
+            kept += len(expected.many.anchors)
     assert kept > 100
 
 

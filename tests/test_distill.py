@@ -6,9 +6,11 @@ import shutil
 import signal
 
 import pytest
+from pickle_modules import modules_in
 from training_fixture import (
     CLASSES,
     SMALL,
+    decided_model,
     kill_when,
     params_of,
     run_stage_in,
@@ -21,7 +23,11 @@ from training_fixture import (
 from kd_steps import cache_logits, distill
 from kd_steps.adapters.files import read_json, write_json
 from kd_steps.adapters.sidecar import read_sidecar
-from kd_steps.core.schedule import weights_at
+
+WEIGHTS = (
+    *("class_weight", "box_weight", "attention_weight", "channel_weight"),
+    *("feature_weight", "relational_weight"),
+)
 
 
 @pytest.fixture(scope="module")
@@ -132,9 +138,44 @@ def test_a_student_with_other_levels_is_refused(project):
         distill.main()
 
 
-def test_phases_are_those_of_the_parameters(training_project):
-    section = params_of(training_project).distill
-    phases = distill.schedule_phases(section.phases)
-    assert [phase.name for phase in phases] == ["warm_up", "distillation", "convergence"]
-    assert [phase.temperature for phase in phases] == [5.0, 4.0, 3.0]
-    assert weights_at(9, 10, phases, section.gamma_epochs).phase == "convergence"
+def test_terms_and_schedule_are_those_of_the_parameters(training_project):
+    params = params_of(training_project)
+    weights = {name: 0.1 * (place + 1) for place, name in enumerate(WEIGHTS)}
+    changes = {"epochs": 10, "gamma_epochs": 2, "feature_kind": "cwd", "calibrate_batches": 7, **weights}
+    section = params.distill.model_copy(update=changes)
+    found = distill.distillation_of(params.model_copy(update={"distill": section}), decided_model(), cached=None)
+    assert {name: getattr(found.terms, name) for name in WEIGHTS} == weights
+    assert (found.terms.feature_kind, found.terms.feature_levels) == ("cwd", (0.4, 0.3, 0.3))
+    assert (found.calibrate_batches, found.calibrate_share) == (7, section.calibrate_share)
+    assert len(found.teacher_channels) == 3
+    epochs = [found.weights_at(epoch) for epoch in range(10)]
+    assert [epoch.phase for epoch in epochs] == ["warm_up"] * 2 + ["distillation"] * 6 + ["convergence"] * 2
+    assert [epoch.temperature for epoch in epochs] == [5.0] * 2 + [4.0] * 6 + [3.0] * 2
+    assert epochs[0].soft == pytest.approx(epochs[1].soft / 2), "the ramp"
+    assert epochs[1].soft == pytest.approx(2 * section.phases.warm_up.soft_weight)
+
+
+def test_a_student_learns_from_every_term(cached, tmp_path, monkeypatch):
+    """A cache with all that the terms need; adapters and calibration stay behind."""
+    root = tmp_path / "every"
+    shutil.copytree(cached, root, ignore=shutil.ignore_patterns("cache"))
+    write_params(
+        root,
+        cache_logits={"batch": 3, "shard_views": 4, "attention": True, "pooled": True, "max_vectors": 20},
+        distill={
+            **{"epochs": 2, "close_mosaic_fraction": 0.5, "model": SMALL, "calibrate_batches": 2},
+            **dict.fromkeys(WEIGHTS, 1.0),
+        },
+    )
+    monkeypatch.chdir(root)
+    cache_logits.main()
+    distill.main()
+    with (root / "models/student/results.csv").open() as stream:
+        rows = list(csv.DictReader(stream))
+    terms = [
+        f"train/{name}" for name in ("kd_class", "kd_box", "kd_attention", "kd_channel", "kd_feature", "kd_relational")
+    ]
+    assert all(float(row[name]) > 0 for row in rows for name in terms)
+    sidecar = read_sidecar(root / "models/student")
+    assert sidecar.parameters == read_sidecar(root / "models/teacher").parameters, "the same network, nothing beside it"
+    assert not {name for name in modules_in(root / "models/student/weights.pt") if "kd_steps" in name}
