@@ -81,7 +81,7 @@ class Distiller(nn.Module):
         student = distillable_outputs(outputs)
         terms = distillation_terms(student, teacher, settings.terms, weights.temperature, self.adapters)
         pictures = len(batch["img"])  # the terms are means over the pictures, the label loss is a sum
-        if self.calibration.measuring:
+        if self.calibration.measuring and any(level.requires_grad for level in neck):  # a frozen neck feels nothing
             self.calibration.measure(label_loss / pictures, terms, neck)
             _average_over_ranks(self.calibration)
         factors = self.calibration.multipliers()

@@ -173,7 +173,7 @@ def _fault(folder: Path, codes: list[int | None]) -> Exception:
     for rank, code in enumerate(codes):
         if code is not None and code < 0:
             return TrainingProcessError(
-                f"process {rank} of the training was killed (signal {-code}), perhaps for want of memory; "
+                f"process {rank} of the training was ended by signal {-code} (9: perhaps for want of memory); "
                 "run the stage again: it goes on from the last finished epoch"
             )
     return RuntimeError(
@@ -183,7 +183,7 @@ def _fault(folder: Path, codes: list[int | None]) -> Exception:
 
 
 def _end_with_parent() -> None:
-    sys.stdin.buffer.read()  # until the launching process closes it, at the latest by its own end
+    os.read(sys.stdin.fileno(), 1)  # until the launching process closes it, at the latest by its own end
     os._exit(1)
 
 

@@ -52,7 +52,12 @@ def test_seconds_and_epochs_count_once_over_a_kill(tmp_path):
     rows = ["1,10,0.1,0.05", "2,20,0.2,0.1", "3,30,0.3,0.2", "3,12,0.4,0.25", "4,22,0.5,0.3"]
     table.write_text("epoch,time,metrics/mAP50(B),metrics/mAP50-95(B)\n" + "\n".join(rows) + "\n")
     run = SimpleNamespace(
-        folder=tmp_path, new_parts=None, train=[0] * 42, device="cpu", precision=SimpleNamespace(name="fp32")
+        folder=tmp_path,
+        new_parts=None,
+        train=[0] * 42,
+        device="cpu",
+        precision=SimpleNamespace(name="fp32"),
+        processes=1,
     )
     measured = finish(run, decided_model(), tmp_path / "weights.pt")
     assert measured["epochs"] == 4
