@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -14,6 +16,8 @@ from kd_steps.stage_entry import set_environment
 TABLE_WIDTH = 120
 
 app = typer.Typer(help=__doc__, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
+cache_app = typer.Typer(help="The teacher cache: is it exact, and what is in it.", no_args_is_help=True)
+app.add_typer(cache_app, name="cache")
 
 
 def main() -> None:
@@ -105,6 +109,33 @@ def ui(
     if store.startswith("http"):
         also.insert(0, "MLflow: MLFLOW_TRACKING_URI names a server that is not ours")
     raise typer.Exit(serve(root, services, also))
+
+
+@cache_app.command("verify")
+def cache_verify(
+    sample: Annotated[int, typer.Option(min=1, help="Views that the teacher answers again.")] = 64,
+    seed: Annotated[int, typer.Option(help="Of their choice.")] = 0,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Check every shard's bytes, and let the teacher answer some stored views again.
+
+    The largest errors of class probability (limit 0.001) and box side (0.05 px) decide, and that the pixels are the
+    same. Exit code 1: not exact, or not usable: damaged, unfinished, or of another teacher, data or library.
+    """
+    _run_tool("verify", "--sample", str(sample), "--seed", str(seed), *(["--json"] if as_json else []))
+
+
+@cache_app.command("info")
+def cache_info(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False) -> None:
+    """Show what the cache was made from, what it holds, and what each column takes."""
+    _run_tool("info", *(["--json"] if as_json else []))
+
+
+def _run_tool(*arguments: str) -> None:
+    """Look at the cache in a process of its own, which may load what this one may not."""
+    _require_project()
+    done = subprocess.run([sys.executable, "-m", "kd_steps.tools.cache", *arguments], check=False)
+    raise typer.Exit(done.returncode)
 
 
 def _require_project() -> None:

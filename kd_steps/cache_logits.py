@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from tqdm import tqdm
 
-from kd_steps.adapters.files import write_json
+from kd_steps.adapters.files import sole_writer, write_json
 from kd_steps.params import Params, load_params
 from kd_steps.stage_entry import run_stage
 
@@ -79,7 +79,7 @@ def fill(
     keys = teacher_cache.CacheKeys(list(places), plan.all_views())
     teacher = frozen(params, model)
     views = view_source(params, images, plan, header.augmentation_digest)
-    with teacher_cache.sole_writer(folder), tqdm(total=len(keys), unit="view", desc="cache_logits") as progress:
+    with sole_writer(folder), tqdm(total=len(keys), unit="view", desc="cache_logits") as progress:
         print(f"{folder}: {teacher_cache.open_for_writing(folder, header)}")  # noqa: T201
 
         def answer(part: Sequence[ViewOfImage]) -> Iterator[AnsweredView]:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import json
 import os
 import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from glob import escape
 from pathlib import Path
 from typing import Any
@@ -87,6 +88,34 @@ def resumable_folder(folder: Path, fingerprint: dict[str, Any]) -> bool:
         folder.mkdir(parents=True)
         write_json(note, fingerprint)
     return kept
+
+
+@contextmanager
+def sole_writer(folder: Path) -> Iterator[None]:
+    """Hold a folder for one writing process; the hold ends with the process, however that ends.
+
+    A network file system may not lock folders: there, it is for the user to start one process only.
+
+    Raises:
+        ValueError: another process is writing there.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        with suppress(OSError):
+            if not _locked(handle):
+                raise ValueError(f"{folder}: another process is writing there; wait for it, or stop it and run again")
+        yield
+    finally:
+        os.close(handle)
+
+
+def _locked(handle: int) -> bool:
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 def swap_folder(finished: Path, target: Path) -> None:

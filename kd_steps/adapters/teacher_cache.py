@@ -8,11 +8,8 @@ kept in memory a view: a key's place is computed, not looked up.
 from __future__ import annotations
 
 import bisect
-import fcntl
 import itertools
-import os
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -89,36 +86,6 @@ class CacheKeys(Sequence[ViewOfImage]):
         if column == len(self.images) or self.images[column] != image or view not in self.views:
             return None
         return self.views.index(view) * len(self.images) + column
-
-
-@contextmanager
-def sole_writer(folder: Path) -> Iterator[None]:
-    """Hold a folder for one writing process; the hold ends with the process, however that ends.
-
-    A network file system may not lock folders: there, it is the user who starts one process only.
-
-    Raises:
-        CacheError: another process is writing there.
-    """
-    folder.mkdir(parents=True, exist_ok=True)
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        with suppress(OSError):  # CacheError is none
-            if not _locked(handle):
-                raise CacheError(
-                    f"{folder}: another process is writing this cache; wait for it, or stop it: what it finished stays"
-                )
-        yield
-    finally:
-        os.close(handle)
-
-
-def _locked(handle: int) -> bool:
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
 
 
 def open_for_writing(folder: Path, header: CacheHeader) -> str:
@@ -222,9 +189,10 @@ class TeacherCache:
             )
         self.folder, self.header, self.keys = folder, expected, keys
         self.shards = sorted(folder.glob("shard-*.arrow"))
-        for path in self.shards:
-            if fault := shard_fault(path):
-                raise CacheError(f"{path}: {fault}; run `dvc repro -f cache_logits`, which makes only this shard again")
+        if damaged := {path: fault for path in self.shards if (fault := shard_fault(path))}:
+            named = "\n".join(f"{path}: {fault}" for path, fault in damaged.items())
+            these = "this shard" if len(damaged) == 1 else "these shards"
+            raise CacheError(f"{named}; run `dvc repro -f cache_logits`, which makes only {these} again")
         self._open()
         if len(self) != len(keys):
             raise CacheError(

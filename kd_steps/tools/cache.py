@@ -1,0 +1,207 @@
+"""``python -m kd_steps.tools.cache verify`` and ``info``: is the teacher cache exact, and what is in it."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import redirect_stdout
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from kd_steps.stage_entry import set_environment
+
+if TYPE_CHECKING:
+    from kd_steps.adapters.teacher_cache import TeacherCache, ViewOfImage
+    from kd_steps.core.answer_errors import AnswerErrors
+    from kd_steps.params import Params
+
+CACHE, TEACHER = Path("data/cache"), Path("models/teacher")
+CLASS_PROBABILITY_LIMIT, BOX_SIDE_LIMIT_PX = 1e-3, 0.05
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; returns the exit code, 1 where the cache is not exact enough or cannot be used."""
+    options = _parser().parse_args(arguments)
+    set_environment(Path.cwd())
+    try:
+        with redirect_stdout(sys.stderr):  # of Ultralytics' own lines
+            report = verify(options.sample, options.seed) if options.command == "verify" else info()
+    except (ValueError, OSError) as error:
+        sys.stderr.write(f"error: {error}\n")
+        return 1
+    lines = verdict_lines(report) if options.command == "verify" else info_lines(report)
+    sys.stdout.write((json.dumps(report, indent=2) if options.json else "\n".join(lines)) + "\n")
+    return 0 if report.get("passed", True) else 1
+
+
+def verify(sample: int, seed: int) -> dict[str, Any]:
+    """Hold every shard to its sha256, then let the teacher answer some stored views again.
+
+    Args:
+        sample: how many views; all where there are fewer.
+        seed: of their choice.
+
+    Returns:
+        The largest errors with their limits, the views whose pixels differ, and ``passed``.
+
+    Raises:
+        ValueError: there is no cache, it was made from something else, is not finished, or has damaged shards, each of
+            which is named; or the teacher cannot be used.
+    """
+    import numpy as np
+
+    from kd_steps.adapters.prepared import load_prepared
+    from kd_steps.adapters.teacher_cache import CacheKeys, TeacherCache
+    from kd_steps.adapters.yolo.answering import cache_header, distillation_plan, trained
+    from kd_steps.core.answer_errors import largest
+    from kd_steps.params import load_params
+
+    params, prepared = load_params(), load_prepared()
+    plan, images = distillation_plan(params), prepared.training_pictures()
+    sidecar, model = trained(params, TEACHER)
+    keys = CacheKeys([image.digest for image in images], plan.all_views())
+    cache = TeacherCache(CACHE, cache_header(params, plan, sidecar, model, prepared.digest), keys)
+    places = np.sort(np.random.default_rng(seed).permutation(len(keys))[:sample])
+    found = list(_compare(params, cache, images, plan, model, [keys[int(place)] for place in places]))
+    return _report(len(cache), len(cache.shards), seed, largest([e for e, _ in found]), [name for _, name in found])
+
+
+def _compare(
+    params: Params, cache: TeacherCache, images: Sequence[Any], plan: Any, model: Any, keys: Sequence[ViewOfImage]
+) -> Iterator[tuple[AnswerErrors, str]]:
+    """The errors of each view's record, and the view's name where its pixels are others than the teacher saw."""
+    import torch
+
+    from kd_steps.adapters.yolo.answering import frozen, view_source
+    from kd_steps.core.answer_errors import record_errors
+    from kd_steps.core.views import pixel_hash
+
+    header, asked = cache.header, params.cache_logits
+    everything = asked.model_copy(update={"score_threshold": 0.0, "max_anchors": sum(header.cells)})
+    teacher = frozen(params.model_copy(update={"cache_logits": everything}), model)
+    views = view_source(params, images, plan, header.augmentation_digest)
+    places = {image.digest: place for place, image in enumerate(images)}
+    for start in range(0, len(keys), asked.batch):
+        part = keys[start : start + asked.batch]
+        drawn = [views.view(places[key.image], key.view) for key in part]
+        answers = teacher.records(torch.stack([one["img"] for one in drawn]), [one["pixel_hash"] for one in drawn])
+        for key, now in zip(part, answers, strict=True):
+            stored, kept = cache.record(key.image, key.view), cache.sample(key.image, key.view)
+            same = stored.pixel_hash == now.pixel_hash and (kept is None or pixel_hash(kept[0]) == stored.pixel_hash)
+            name = "" if same else f"{images[places[key.image]].path}: {key.view}"
+            yield record_errors(stored, now, header.imgsz_px, header.score_threshold, header.max_anchors), name
+
+
+def _report(views: int, shards: int, seed: int, errors: AnswerErrors, others: Sequence[str]) -> dict[str, Any]:
+    limits = {
+        "class_probability": CLASS_PROBABILITY_LIMIT,
+        "box_side_px": BOX_SIDE_LIMIT_PX,
+        "kept_score": CLASS_PROBABILITY_LIMIT,
+    }
+    largest = asdict(errors)
+    other_pixels = [name for name in others if name]
+    return {
+        "cache": str(CACHE),
+        "views": views,
+        "shards": shards,
+        "sample": len(others),
+        "seed": seed,
+        "largest_error": largest,
+        "limits": limits,
+        "other_pixels": other_pixels,
+        "passed": not other_pixels and all(largest[name] <= limit for name, limit in limits.items()),
+    }
+
+
+def verdict_lines(report: dict[str, Any]) -> list[str]:
+    """The report of :func:`verify` in words."""
+    errors, limits, others = report["largest_error"], report["limits"], report["other_pixels"]
+    neck = ", ".join(f"{what} {errors[what]:.2g}" for what in ("attention", "pooled", "vectors") if errors[what])
+    return [
+        f"{report['cache']}: {report['shards']} shards with {report['views']:,} views, each with the bytes as written",
+        f"{report['sample']} views (seed {report['seed']}) answered again by {TEACHER}; largest errors:",
+        f"  class probability   {errors['class_probability']:.6f} at {errors['anchors']:,} anchors "
+        f"(limit {limits['class_probability']:g})",
+        f"  box side            {errors['box_side_px']:.4f} px (limit {limits['box_side_px']:g} px)",
+        f"  choice of anchors   {errors['kept_score']:.6f} of a score at the cut (limit {limits['kept_score']:g})",
+        *([f"  neck, as a share    {neck}"] if neck else []),
+        f"  pixels              {report['sample'] - len(others)} of {report['sample']} views have the stored hash",
+        *[f"    other pixels: {name}" for name in others],
+        "exact"
+        if report["passed"]
+        else f"NOT EXACT; remove {report['cache']} and run `dvc repro cache_logits` on this machine",
+    ]
+
+
+def info() -> dict[str, Any]:
+    """What lies in the cache.
+
+    Raises:
+        ValueError: there is no cache, or a shard cannot be read.
+    """
+    from kd_steps.adapters.cache_contents import cache_contents
+    from kd_steps.adapters.files import read_json
+
+    contents, sidecar = cache_contents(CACHE), TEACHER / "sidecar.json"
+    teacher = read_json(sidecar) if sidecar.exists() else {}
+    same = teacher.get("sha256") == contents.header.get("teacher_sha256")
+    return {"cache": str(CACHE), **asdict(contents), "teacher": teacher["model"] if same else None}
+
+
+def info_lines(report: dict[str, Any]) -> list[str]:
+    """The report of :func:`info` in words."""
+    header, views = report["header"], report["views"] or 1
+    neck = [
+        "attention maps" if header["attention"] else "",
+        "pooled channels" if header["pooled"] else "",
+        f"vectors of the {header['max_vectors']} best anchors" if header["max_vectors"] else "",
+    ]
+    branches = "one-to-many and one-to-one branch" if header["two_branches"] else "one branch"
+    bins = f"{header['bins']} bins a side" if header["bins"] > 1 else "distances without bins"
+    facts = {
+        "views": f"{report['views']:,}, {header['imgsz_px']} px wide, of {report['pictures']:,} pictures",
+        "plan": f"V = {header['views']} mosaic and {header['closing_views']} closing views, seed {header['seed']}",
+        "teacher": f"{report['teacher'] or f'not the one in {TEACHER} now'}, sha256 {header['teacher_sha256'][:12]}, "
+        f"{header['precision']}",
+        "head": f"{len(header['cells'])} levels, {sum(header['cells']):,} anchors, {bins}, {branches}",
+        "classes": ", ".join(header["classes"]),
+        "kept anchors": f"score above {header['score_threshold']:g}, at most {header['max_anchors']}; "
+        f"{report['anchors_mean']:.1f} a view, {report['anchors_max']} at most",
+        "neck": ", ".join(filter(None, neck)) or "nothing",
+        "pixels": "kept: no view is drawn again" if header["pixels"] else "not kept: the student draws each view again",
+        "libraries": ", ".join(f"{name} {version}" for name, version in header["library_versions"].items()),
+        "digests": f"data {header['dataset_digest'][:12]}, contract {header['contract_digest'][:12]}, "
+        f"augmentation {header['augmentation_digest'][:12]}",
+        "size": f"{report['bytes']:,} bytes in {report['shards']} shards, {report['bytes'] / views:,.0f} a view:",
+    }
+    columns = {name: size / views for name, size in report["column_bytes"].items() if size}
+    return [
+        f"{report['cache']}: a teacher's answers to augmented views",
+        *(f"  {name:<13} {fact}" for name, fact in facts.items()),
+        *(f"    {name:<16} {size:>10,.1f}" for name, size in sorted(columns.items(), key=lambda c: -c[1])),
+    ]
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m kd_steps.tools.cache", description="Look at the teacher cache.")
+    commands = parser.add_subparsers(dest="command", required=True)
+    check = commands.add_parser("verify", help="check every shard's bytes, and let the teacher answer some views again")
+    check.add_argument("--sample", type=_count, default=64, help="views that the teacher answers again (64)")
+    check.add_argument("--seed", type=int, default=0, help="of their choice (0)")
+    tell = commands.add_parser("info", help="what is in it, and what it takes")
+    for command in (check, tell):
+        command.add_argument("--json", action="store_true", help="as JSON")
+    return parser
+
+
+def _count(text: str) -> int:
+    if (value := int(text)) < 1:
+        raise argparse.ArgumentTypeError("must be at least 1")
+    return value
+
+
+if __name__ == "__main__":
+    sys.exit(main())
