@@ -94,10 +94,21 @@ def test_an_unknown_key_is_named_with_the_nearest_known_one(tmp_path, path, mess
         ("train_teacher.optimizer", "SDG"),
         ("train_teacher.weights_sha256", "abc"),
         ("cache_logits.max_anchors", 70_000),
-        ("cache_logits.box_bins", "int4"),
+        ("cache_logits.max_vectors", -1),
+        ("cache_logits.attention", "some"),
         ("cache_logits.shard_views", 0),
         ("distill.phases.warm_up.temperature", 0),
         ("distill.gamma_epochs", -1),
+        ("distill.class_weight", -0.1),
+        ("distill.attention_weight", -0.1),
+        ("distill.channel_weight", -0.1),
+        ("distill.feature_weight", -0.1),
+        ("distill.relational_weight", -0.1),
+        ("distill.feature_kind", "l3"),
+        ("distill.feature_temperature", 0),
+        ("distill.feature_levels", []),
+        ("distill.calibrate_batches", -1),
+        ("distill.calibrate_share", 0),
         ("distill.model.width_multiple", 0),
         ("few_shot.new_part_share", 1),
         ("export.opset", 12),
@@ -160,6 +171,29 @@ def test_values_that_do_not_fit_together_are_told(tmp_path, changes, message):
     with pytest.raises(ParamsError) as caught:
         load_params(written(tmp_path, changes))
     assert message in str(caught.value)
+
+
+NEEDED = {  # what a term compares with, and how it is asked for
+    "attention_weight": ("attention: true", {"attention": True}),
+    "channel_weight": ("pooled: true", {"pooled": True}),
+    "relational_weight": ("pooled: true", {"pooled": True}),
+    "feature_weight": ("max_vectors above 0", {"max_vectors": 12}),
+}
+NOTHING_KEPT = {"cache_logits.attention": False, "cache_logits.pooled": False, "cache_logits.max_vectors": 0}
+NO_TERM = {f"distill.{weight}": 0.0 for weight in NEEDED}
+
+
+@pytest.mark.parametrize("weight", NEEDED)
+def test_a_term_that_the_cache_does_not_serve_is_told_with_both_keys(tmp_path, weight):
+    mend, content = NEEDED[weight]
+    bare = {**NOTHING_KEPT, **NO_TERM, f"distill.{weight}": 0.5}
+    with pytest.raises(ParamsError) as caught:
+        load_params(written(tmp_path, bare))
+    assert f"distill.{weight} needs cache_logits.{mend}" in str(caught.value)
+    kept = {f"cache_logits.{name}": value for name, value in content.items()}
+    assert getattr(load_params(written(tmp_path, bare | kept)).distill, weight) == 0.5
+    unused = load_params(written(tmp_path, {**NOTHING_KEPT, **NO_TERM}))
+    assert getattr(unused.distill, weight) == 0.0
 
 
 @pytest.mark.parametrize("model", ["yolo11n.yaml", "weights/mine.pt"])
