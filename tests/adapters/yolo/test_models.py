@@ -20,7 +20,8 @@ def picture():
 def heads(model, images):
     from kd_steps.adapters.yolo.teacher import distillable_outputs
 
-    return distillable_outputs(model.eval()(images)[1])
+    found = distillable_outputs(model.eval()(images)[1])
+    return [branch for branch in (found.many, found.one) if branch is not None]
 
 
 @pytest.fixture
@@ -61,6 +62,17 @@ def test_heads_with_two_branches_are_known():
     assert (found.bins, found.end2end) == (1, True)
 
 
+@pytest.mark.parametrize("architecture", [None, "yolov5nu.yaml", "yolov8n-p6.yaml", "yolov10n.yaml", "yolo26n.yaml"])
+def test_the_necks_channels_are_those_that_the_head_takes_in(architecture):
+    from kd_steps.adapters.yolo.models import build_model, neck_channels
+    from kd_steps.adapters.yolo.teacher import distillable_outputs
+
+    model = decided_model() if architecture is None else build_model(architecture, CLASSES, 0)
+    with torch.no_grad():
+        features = distillable_outputs(model.eval()(picture())[1]).features
+    assert neck_channels(model) == tuple(level.shape[1] for level in features)
+
+
 def test_another_number_of_levels_is_refused():
     from kd_steps.adapters.yolo.models import build_model, require_same_geometry
 
@@ -80,9 +92,11 @@ def test_new_classes_leave_what_is_said_of_the_old_as_it_is(architecture):
     before = {name: value.clone() for name, value in model.state_dict().items()}
     extended = add_classes(model, ["tombstone", "polarity"])
     old, new = heads(model, picture()), heads(extended, picture())
-    assert torch.equal(new["scores"][:, :2], old["scores"])
-    assert torch.equal(new["boxes"], old["boxes"])
-    assert torch.allclose(new["scores"][:, 2:].sigmoid(), torch.tensor(0.01), atol=1e-6)
+    assert len(old) == len(new) == (1 if architecture is None else 2)
+    for was, is_now in zip(old, new, strict=True):
+        assert torch.equal(is_now.class_logits[:, :2], was.class_logits)
+        assert torch.equal(is_now.boxes, was.boxes)
+        assert torch.allclose(is_now.class_logits[:, 2:].sigmoid(), torch.tensor(0.01), atol=1e-6)
     assert extended.names == {0: "bridge", 1: "missing", 2: "tombstone", 3: "polarity"}
     assert (extended.model[-1].nc, extended.yaml["nc"]) == (4, 4)
     assert extended.model[-1].no == 4 + 4 * extended.model[-1].reg_max
@@ -126,8 +140,8 @@ def test_known_weights_load_in_full(weights):
 
     loaded = load_weights(weights, sha256_of(weights))
     assert next(loaded.parameters()).dtype == torch.float32
-    old, new = heads(decided_model(), picture()), heads(loaded, picture())
-    assert torch.allclose(old["scores"], new["scores"], atol=0.05), "weights are stored in fp16"
+    (old,), (new,) = heads(decided_model(), picture()), heads(loaded, picture())
+    assert torch.allclose(old.class_logits, new.class_logits, atol=0.05), "weights are stored in fp16"
 
 
 def test_a_missing_file_is_named(tmp_path):
