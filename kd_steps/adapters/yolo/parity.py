@@ -28,7 +28,7 @@ def probe_model(model: str | ModelScale, weights_sha256: str | None) -> Detectio
     """A detector of this architecture; its weights don't matter here, its stride and channels do.
 
     Raises:
-        FileNotFoundError: there is no such model YAML.
+        ArchitectureError: there is no such model YAML, or it does not describe a detector.
         WeightsError: the weight file is not the pinned one.
     """
     switch_off_integrations()
