@@ -13,12 +13,14 @@ import yaml
 from pydantic import BaseModel, Field, ValidationError, field_validator, model_validator
 
 from kd_steps.params_training import (
+    Assistant,
     CacheLogits,
     Count,
     CountOrZero,
     Distill,
     Fraction,
     NonNegative,
+    PlainStudent,
     Positive,
     Section,
     TrainTeacher,
@@ -206,6 +208,8 @@ class Params(Section):
     prepare: Prepare
     validate_: Validate = Field(alias="validate")
     train_teacher: TrainTeacher
+    assistant: Assistant
+    plain_student: PlainStudent
     cache_logits: CacheLogits
     distill: Distill
     few_shot: FewShot
@@ -230,6 +234,28 @@ class Params(Section):
         for weight, (content, there) in needs.items():
             if getattr(distill, weight) > 0 and not there:
                 raise ValueError(f"distill.{weight} needs cache_logits.{content}: the cache does not hold it otherwise")
+        return self
+
+    @model_validator(mode="after")
+    def _teachers_agree(self) -> Params:
+        distill, last = self.distill, self.assistant.last
+        if distill.teacher != last:
+            raise ValueError(
+                f"distill.teacher is '{distill.teacher}', but assistant.chain ends in '{last}'; set it to that"
+            )
+        if distill.answers == "ema" and (self.assistant.chain or self.cache_logits.more_teachers):
+            raise ValueError(
+                "distill.answers: ema asks no teacher: empty assistant.chain and cache_logits.more_teachers, or set "
+                "distill.answers: cached"
+            )
+        if distill.teacher_choice.on_weak_teacher == "refuse" and not self.plain_student.seeds:
+            raise ValueError(
+                "distill.teacher_choice.on_weak_teacher: refuse needs the score of the student alone; give "
+                "plain_student.seeds one, such as [0]"
+            )
+        acts_on = distill.box_weight > 0 or (distill.feature_weight > 0 and distill.feature_kind == "l2")
+        if distill.dynamic_strength > 0 and not acts_on:
+            raise ValueError("distill.dynamic_strength acts on the box term and on feature_kind l2: give one a weight")
         return self
 
 
@@ -281,11 +307,14 @@ def _describe(fault: dict[str, Any]) -> str:
 def _known_keys(path: list[str]) -> list[str]:
     """The keys that ``params.yaml`` may have below ``path``."""
     model: type[BaseModel] = Params
-    for part in path:
+    names = iter(path)
+    for part in names:
         field = next((f for name, f in model.model_fields.items() if part in (name, f.alias)), None)
         if field is None:
             return []
         options = [field.annotation, *getattr(field.annotation, "__args__", ())]
+        if getattr(field.annotation, "__origin__", None) in (list, dict):
+            next(names, None)  # an item's own name or number
         sections = [o for o in options if isinstance(o, type) and issubclass(o, BaseModel)]
         if not sections:
             return []

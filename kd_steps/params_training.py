@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[float, Field(gt=0)]
 NonNegative = Annotated[float, Field(ge=0)]
 Count = Annotated[int, Field(ge=1)]
 CountOrZero = Annotated[int, Field(ge=0)]
+Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
 
 class Section(BaseModel):
@@ -30,7 +31,7 @@ class ScaledModel(Section):
 
 class Training(Section):
     model: str | ScaledModel
-    weights_sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")] | None
+    weights_sha256: Sha256 | None
     epochs: Count
     batch: Count
     nominal_batch: Count
@@ -52,6 +53,22 @@ class Training(Section):
 
 class TrainTeacher(Training):
     weights: str | None
+    epochs: CountOrZero
+
+    @model_validator(mode="after")
+    def _something_is_there(self) -> TrainTeacher:
+        if self.epochs == 0 and self.weights is None:
+            raise ValueError("epochs: 0 takes the weights as they are, but weights is null; name a weight file")
+        return self
+
+
+class MoreTeacher(Section):
+    """A teacher beside the first one."""
+
+    weights: str
+    weights_sha256: Sha256
+    weight: Positive
+    classes: list[str]
 
 
 class CacheLogits(Section):
@@ -64,7 +81,49 @@ class CacheLogits(Section):
     max_vectors: CountOrZero
     pixels: bool
     batch: Count
+    processes: CountOrZero
     shard_views: Count
+    more_teachers: list[MoreTeacher]
+
+
+class AssistantStep(Section):
+    """One teacher assistant."""
+
+    taught_by: str
+    model: str | ScaledModel
+    epochs: Count
+
+
+class Assistant(Section):
+    chain: dict[Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$")], AssistantStep]
+
+    @property
+    def last(self) -> str:
+        """The folder below ``models/`` that teaches the student."""
+        return f"assistants/{list(self.chain)[-1]}" if self.chain else "teacher"
+
+    @model_validator(mode="after")
+    def _each_is_taught_by_the_one_before(self) -> Assistant:
+        before = "teacher"
+        for name, step in self.chain.items():
+            if step.taught_by != before:
+                raise ValueError(
+                    f"chain: {name} is taught_by '{step.taught_by}', but the one before it is '{before}': put the "
+                    "assistants in their order, largest first, and let each name the one before"
+                )
+            before = f"assistants/{name}"
+        return self
+
+
+class PlainStudent(Section):
+    seeds: list[CountOrZero]
+
+    @field_validator("seeds")
+    @classmethod
+    def _each_once(cls, value: list[int]) -> list[int]:
+        if len(set(value)) != len(value):
+            raise ValueError("names a seed twice")
+        return value
 
 
 class Phase(Section):
@@ -89,7 +148,25 @@ class Phases(Section):
         return self
 
 
+class TeacherChoice(Section):
+    min_lead_points: NonNegative
+    min_student_share: Annotated[float, Field(gt=0, lt=1)]
+    max_student_share: Annotated[float, Field(gt=0, le=1)]
+    on_weak_teacher: Literal["warn", "refuse"]
+
+    @model_validator(mode="after")
+    def _a_range(self) -> TeacherChoice:
+        if self.min_student_share > self.max_student_share:
+            raise ValueError(
+                f"min_student_share {self.min_student_share:g} is above max_student_share {self.max_student_share:g}"
+            )
+        return self
+
+
 class Distill(Training):
+    teacher: str
+    answers: Literal["cached", "ema"]
+    teacher_choice: TeacherChoice
     class_weight: NonNegative
     box_weight: NonNegative
     box_temperature: Positive
@@ -100,6 +177,7 @@ class Distill(Training):
     feature_temperature: Positive
     feature_levels: Annotated[tuple[NonNegative, ...], Field(min_length=1)]
     relational_weight: NonNegative
+    dynamic_strength: NonNegative
     calibrate_batches: CountOrZero
     calibrate_share: Positive
     gamma_epochs: NonNegative

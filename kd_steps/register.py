@@ -29,9 +29,17 @@ RECEIPT = METRICS / "registration.json"
 STAGE_FILES: dict[str, tuple[Path, Path | None, tuple[Path, ...]]] = {
     "prepare": (Path("data/prepared/dataset.json"), None, ()),
     "validate": (METRICS / "validation.json", None, ()),
-    "train_teacher": (METRICS / "teacher.json", MODELS / "teacher/results.csv", (MODELS / "teacher/sidecar.json",)),
+    "train_teacher": (
+        METRICS / "alone/teacher.json",
+        MODELS / "teacher/results.csv",
+        (MODELS / "teacher/sidecar.json",),
+    ),
     "cache_logits": (METRICS / "cache.json", None, (Path("data/cache/header.json"),)),
-    "distill": (METRICS / "distill.json", MODELS / "student/results.csv", (MODELS / "student/sidecar.json",)),
+    "distill": (
+        METRICS / "distill.json",
+        MODELS / "student/results.csv",
+        (MODELS / "student/sidecar.json", METRICS / "teacher_choice.json"),
+    ),
     "few_shot": (METRICS / "few_shot.json", MODELS / "few_shot/results.csv", (MODELS / "few_shot/sidecar.json",)),
     "export": (METRICS / "export.json", None, ()),
     "evaluate": (METRICS / "engines.json", None, ()),

@@ -7,17 +7,26 @@ from pathlib import Path
 from kd_steps.adapters.files import resumable_folder, write_json
 from kd_steps.params import Params, load_params
 from kd_steps.stage_entry import run_stage
+from kd_steps.teaching.weight_files import weight_file
 
 FOLDER = Path("models/teacher")
 
 
 def main() -> None:
-    """Train the teacher, or go on where a kill stopped it."""
+    """Train the teacher, or go on where a kill stopped it; or take given weights as they are."""
     from kd_steps.adapters.contract_source import current_contract
     from kd_steps.adapters.prepared import load_prepared
     from kd_steps.adapters.sidecar import WEIGHTS, write_sidecar
-    from kd_steps.adapters.yolo.models import parameter_count
-    from kd_steps.adapters.yolo.recipe import finish, initial_model, model_name, teacher_plan, training_run
+    from kd_steps.adapters.yolo.measuring import validation_scores
+    from kd_steps.adapters.yolo.models import parameter_count, save_weights
+    from kd_steps.adapters.yolo.recipe import (
+        finish,
+        given_model,
+        initial_model,
+        model_name,
+        teacher_plan,
+        training_run,
+    )
     from kd_steps.adapters.yolo.training import train
 
     params = load_params()
@@ -25,7 +34,12 @@ def main() -> None:
     contract = current_contract(params.preprocessing, params.augmentation)
     if resumable_folder(FOLDER, fingerprint(params, prepared.digest, contract.digest)):
         print("a training of this teacher was stopped here; it goes on from its last epoch")  # noqa: T201
-    model = initial_model(section, weight_file(section.weights), prepared.classes, params.seed)
+    weights, as_it_is = weight_file(section.weights), section.epochs == 0
+    if as_it_is and weights:
+        model = given_model(section, weights, prepared.classes)
+        section = section.model_copy(update={"epochs": 1})  # of which only the validation is run
+    else:
+        model = initial_model(section, weights, prepared.classes, params.seed)
     run = training_run(
         params,
         section,
@@ -37,7 +51,11 @@ def main() -> None:
         contract.augmentation_digest,
         FOLDER,
     )
-    measured = finish(run, train(run), FOLDER / WEIGHTS)
+    if as_it_is:
+        save_weights(model, FOLDER / WEIGHTS)
+        measured = validation_scores(run)
+    else:
+        measured = finish(run, train(run), FOLDER / WEIGHTS)
     write_sidecar(
         FOLDER,
         kind="teacher",
@@ -51,7 +69,7 @@ def main() -> None:
         lineage={"weights": section.weights, "weights_sha256": section.weights_sha256},
     )
     (FOLDER / "fingerprint.json").unlink()
-    write_json(Path("metrics/teacher.json"), measured)
+    write_json(Path("metrics/alone/teacher.json"), measured)
 
 
 def fingerprint(params: Params, dataset_digest: str, contract_digest: str) -> dict[str, object]:
@@ -62,17 +80,6 @@ def fingerprint(params: Params, dataset_digest: str, contract_digest: str) -> di
         "seed": params.seed,
         "section": params.train_teacher.model_dump(mode="json"),
     }
-
-
-def weight_file(weights: str | None) -> Path | None:
-    """The teacher's weight file as a path; a registry URI is fetched first."""
-    if weights is None or not weights.startswith("models:/"):
-        return None if weights is None else Path(weights)
-    from kd_steps.adapters.tracking import download_weights
-
-    folder = Path(".retort/weights")
-    folder.mkdir(parents=True, exist_ok=True)
-    return download_weights(Path.cwd(), weights, folder)
 
 
 if __name__ == "__main__":

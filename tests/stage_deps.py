@@ -34,7 +34,8 @@ def write(path: Path = DVC_YAML) -> None:
     yaml.width = 200  # dvc.yaml keeps each list of parameters on its line
     yaml.indent(mapping=2, sequence=4, offset=2)
     pipeline = yaml.load(path)
-    for name, stage in pipeline["stages"].items():
+    for name, described in pipeline["stages"].items():
+        stage = described.get("do", described)  # of stages that there is one of for each name in params.yaml
         others = [dep for dep in stage.get("deps", []) if not str(dep).endswith((".py", ".j2"))]
         templates = ["kd_steps/adapters/dossier.html.j2"] if name == "report" else []
         stage["deps"] = [*others, *imported_files(name), *templates]

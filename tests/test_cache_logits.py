@@ -3,6 +3,7 @@
 import json
 import shutil
 import signal
+from pathlib import Path
 
 import pytest
 import torch
@@ -42,7 +43,7 @@ def test_the_students_views_are_the_ones_the_teacher_saw(cached):
     plan = distillation_plan(params)
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(cached)
-        sidecar, model = trained(params, cache_logits.TEACHER)
+        sidecar, model = trained(params, Path("models/teacher"))
     prepared = load_prepared(cached / "data/prepared")
     header = cache_header(params, plan, sidecar, model, prepared.digest)
     images = prepared.split("train")

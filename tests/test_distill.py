@@ -23,6 +23,7 @@ from training_fixture import (
 from kd_steps import cache_logits, distill
 from kd_steps.adapters.files import read_json, write_json
 from kd_steps.adapters.sidecar import read_sidecar
+from kd_steps.teaching.student_training import distillation_of
 
 WEIGHTS = (
     *("class_weight", "box_weight", "attention_weight", "channel_weight"),
@@ -143,7 +144,7 @@ def test_terms_and_schedule_are_those_of_the_parameters(training_project):
     weights = {name: 0.1 * (place + 1) for place, name in enumerate(WEIGHTS)}
     changes = {"epochs": 10, "gamma_epochs": 2, "feature_kind": "cwd", "calibrate_batches": 7, **weights}
     section = params.distill.model_copy(update=changes)
-    found = distill.distillation_of(params.model_copy(update={"distill": section}), decided_model(), cached=None)
+    found = distillation_of(params.model_copy(update={"distill": section}), decided_model(), cached=None)
     assert {name: getattr(found.terms, name) for name in WEIGHTS} == weights
     assert (found.terms.feature_kind, found.terms.feature_levels) == ("cwd", (0.4, 0.3, 0.3))
     assert (found.calibrate_batches, found.calibrate_share) == (7, section.calibrate_share)

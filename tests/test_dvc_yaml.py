@@ -8,13 +8,27 @@ from pathlib import Path
 import pytest
 import stage_deps
 import yaml
-from tiny_project import outs_of
+from tiny_project import outs_of, stages_of
 
 from kd_steps.params import Params
+from kd_steps.params_training import Training
 
 REPOSITORY = Path(__file__).parents[1]
-PIPELINE = yaml.safe_load((REPOSITORY / "dvc.yaml").read_text())["stages"]
 PARAMETERS = yaml.safe_load((REPOSITORY / "params.yaml").read_text())
+# With what makes the stages appear that are there only when asked for.
+ASKED = {
+    **PARAMETERS,
+    "assistant": {
+        "chain": {
+            "m": {"taught_by": "teacher", "model": "yolo11m.yaml", "epochs": 2},
+            "s": {"taught_by": "assistants/m", "model": "yolo11s.yaml", "epochs": 2},
+        }
+    },
+    "plain_student": {"seeds": [0, 1]},
+    "distill": {**PARAMETERS["distill"], "teacher": "assistants/s"},
+}
+PIPELINE = stages_of(REPOSITORY, ASKED)
+OUTPUTS = outs_of(REPOSITORY, ASKED)
 SHARED_SECTIONS = {"seed", "preprocessing", "augmentation", "compute"}
 
 
@@ -24,21 +38,22 @@ def stage_files() -> set[str]:
 
 
 def test_stages_files_and_sections_have_the_same_names():
-    assert set(PIPELINE) == stage_files() == set(PARAMETERS) - SHARED_SECTIONS
+    assert {stage.partition("@")[0] for stage in PIPELINE} == stage_files() == set(PARAMETERS) - SHARED_SECTIONS
     assert {field.alias or name for name, field in Params.model_fields.items()} == set(PARAMETERS)
 
 
 @pytest.mark.parametrize("stage", PIPELINE)
 def test_a_stage_runs_its_own_module_and_says_what_it_does(stage):
-    assert PIPELINE[stage]["cmd"] == f"python -m kd_steps.{stage}"
+    assert PIPELINE[stage]["cmd"] == f"python -m kd_steps.{stage.replace('@', ' ')}"
     assert PIPELINE[stage]["desc"].endswith(".")
 
 
 @pytest.mark.parametrize("stage", PIPELINE)
 def test_python_dependencies_are_what_the_stage_imports(stage):
     listed = [dep for dep in PIPELINE[stage]["deps"] if dep.endswith(".py")]
-    assert listed == stage_deps.imported_files(stage)
-    assert f"kd_steps/{stage}.py" in listed
+    module = stage.partition("@")[0]
+    assert listed == stage_deps.imported_files(module)
+    assert f"kd_steps/{module}.py" in listed
 
 
 def test_writing_the_dependencies_anew_changes_nothing(tmp_path):
@@ -49,21 +64,23 @@ def test_writing_the_dependencies_anew_changes_nothing(tmp_path):
 
 @pytest.mark.parametrize("stage", PIPELINE)
 def test_files_that_are_no_python_come_from_the_repository_or_an_earlier_stage(stage):
-    outputs = {path for paths in outs_of(REPOSITORY).values() for path in paths}
-    own = set(outs_of(REPOSITORY)[stage])
+    outputs = {path for paths in OUTPUTS.values() for path in paths}
+    own = set(OUTPUTS[stage])
     tracked = subprocess.run(["git", "ls-files"], cwd=REPOSITORY, capture_output=True, text=True, check=True).stdout
     for dep in PIPELINE[stage]["deps"]:
         assert dep not in own
-        made = any(dep == out or dep.startswith(f"{out}/") for out in outputs)
+        made = any(dep == out or dep.startswith(f"{out}/") or out.startswith(f"{dep}/") for out in outputs)
         assert made or re.search(rf"^{re.escape(dep)}(/|$)", tracked, re.M), f"{stage}: nobody makes {dep}"
 
 
 def test_every_section_and_key_listed_is_one_of_params_yaml_and_all_are_used():
     used = set()
     for stage, description in PIPELINE.items():
-        assert any(key == stage or key.startswith(f"{stage}.") for key in description["params"]), stage
+        module, _, item = stage.partition("@")
+        assert item or any(key == module or key.startswith(f"{module}.") for key in description["params"]), stage
+        used |= {module} if item else set()
         for key in description["params"]:
-            values = PARAMETERS
+            values = ASKED
             for part in key.split("."):
                 assert part in values, f"{stage}: params.yaml has no {key}"
                 values = values[part]
@@ -71,9 +88,40 @@ def test_every_section_and_key_listed_is_one_of_params_yaml_and_all_are_used():
     assert used == set(PARAMETERS)
 
 
+def test_stages_that_nobody_asked_for_are_not_there():
+    assert set(PIPELINE) - set(stages_of(REPOSITORY)) == {
+        "assistant@m",
+        "assistant@s",
+        "plain_student@0",
+        "plain_student@1",
+    }
+    assert "models/teacher" in stages_of(REPOSITORY)["cache_logits"]["deps"]
+
+
+def test_a_chain_is_taught_one_by_the_other():
+    needs = {name: set(stage["deps"]) for name, stage in PIPELINE.items()}
+    assert "models/teacher" in needs["assistant@m"]
+    assert "models/assistants/m" in needs["assistant@s"]
+    for stage in ("cache_logits", "distill"):
+        assert "models/assistants/s" in needs[stage]
+        assert "models/teacher" not in needs[stage]
+    for stage in ("export", "register"):
+        assert "models/teacher" in needs[stage], "the gate compares with the true teacher"
+
+
+def test_an_assistant_depends_on_the_students_recipe_but_not_on_the_student():
+    listed = {key.removeprefix("distill.") for key in PIPELINE["assistant@m"]["params"] if key.startswith("distill.")}
+    of_the_student = {"model", "weights_sha256", "epochs", "teacher", "answers", "teacher_choice"}
+    assert listed == set(PARAMETERS["distill"]) - of_the_student
+    plain = {
+        key.removeprefix("distill.") for key in PIPELINE["plain_student@0"]["params"] if key.startswith("distill.")
+    }
+    assert plain == set(Training.model_fields), "what only a teacher makes a difference of does not train it anew"
+
+
 def test_every_output_is_ignored_by_git_and_declared_once():
     """By hand: where a later stage fails, DVC takes back the lines that it wrote into .gitignore."""
-    outputs = [path for paths in outs_of(REPOSITORY).values() for path in paths]
+    outputs = [path for paths in OUTPUTS.values() for path in paths]
     assert len(outputs) == len(set(outputs))
     told = subprocess.run(
         [
@@ -100,6 +148,6 @@ def test_every_output_is_ignored_by_git_and_declared_once():
 
 def test_long_stages_keep_their_outputs_across_a_kill():
     """Without `persist`, DVC removes a half-finished output before the stage can go on with it."""
-    for stage in ("train_teacher", "cache_logits", "distill", "few_shot", "evaluate"):
-        (folder,) = PIPELINE[stage]["outs"]
-        assert next(iter(folder.values())) == {"persist": True}, stage
+    for stage in ("train_teacher", "assistant@m", "plain_student@0", "cache_logits", "distill", "few_shot", "evaluate"):
+        for folder in PIPELINE[stage]["outs"]:
+            assert next(iter(folder.values())) == {"persist": True}, stage

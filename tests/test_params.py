@@ -13,6 +13,11 @@ from kd_steps.params_training import ScaledModel
 FILE = Path(__file__).parents[1] / "params.yaml"
 GOOD = yaml.safe_load(FILE.read_text())
 GONE = object()
+CHAIN = {
+    "m": {"taught_by": "teacher", "model": "yolo11m.yaml", "epochs": 2},
+    "s": {"taught_by": "assistants/m", "model": "yolo11s.yaml", "epochs": 2},
+}
+MORE = {"weights": "more.pt", "weights_sha256": "0" * 64, "weight": 1.0, "classes": []}
 
 
 def written(folder, changes):
@@ -28,7 +33,7 @@ def written(folder, changes):
         else:
             section[last] = value
     target = folder / "params.yaml"
-    target.write_text(yaml.safe_dump(values))
+    target.write_text(yaml.safe_dump(values, sort_keys=False))
     return target
 
 
@@ -88,7 +93,7 @@ def test_an_unknown_key_is_named_with_the_nearest_known_one(tmp_path, path, mess
         ("augmentation.perspective", 0.01),
         ("prepare.splits.validation_fraction", 0),
         ("validate.parity_tolerance", -0.1),
-        ("train_teacher.epochs", 0),
+        ("train_teacher.epochs", -1),
         ("train_teacher.lr0", 0),
         ("train_teacher.momentum", 1),
         ("train_teacher.optimizer", "SDG"),
@@ -100,6 +105,14 @@ def test_an_unknown_key_is_named_with_the_nearest_known_one(tmp_path, path, mess
         ("distill.phases.warm_up.temperature", 0),
         ("distill.gamma_epochs", -1),
         ("distill.class_weight", -0.1),
+        ("distill.box_weight", -0.1),
+        ("distill.box_temperature", 0),
+        ("distill.phases.convergence.soft_weight", -0.1),
+        ("distill.phases.convergence.hard_weight", -0.1),
+        ("distill.dynamic_strength", -1),
+        ("distill.answers", "live"),
+        ("distill.teacher_choice.min_lead_points", -1),
+        ("distill.teacher_choice.on_weak_teacher", "stop"),
         ("distill.attention_weight", -0.1),
         ("distill.channel_weight", -0.1),
         ("distill.feature_weight", -0.1),
@@ -164,6 +177,50 @@ def test_a_missing_key_is_named(tmp_path, path):
         ),
         ({"export.targets": ["openvino-fp16"]}, "export.targets: must contain 'onnx-fp32'"),
         ({"export.targets": ["onnx-fp32", "onnx-fp32"]}, "export.targets: names a target twice"),
+        ({"train_teacher.epochs": 0}, "train_teacher: epochs: 0 takes the weights as they are, but weights is null"),
+        ({"plain_student.seeds": [-1]}, "plain_student.seeds.0: Input should be greater than or equal to 0, got -1"),
+        ({"plain_student.seeds": [1, 1]}, "plain_student.seeds: names a seed twice"),
+        (
+            {"distill.teacher_choice.min_student_share": 0.6},
+            "distill.teacher_choice: min_student_share 0.6 is above max_student_share 0.5",
+        ),
+        (
+            {"distill.teacher_choice.on_weak_teacher": "refuse"},
+            "on_weak_teacher: refuse needs the score of the student alone; give plain_student.seeds one, such as [0]",
+        ),
+        (
+            {"distill.dynamic_strength": 1.0, "distill.box_weight": 0.0},
+            "distill.dynamic_strength acts on the box term and on feature_kind l2: give one a weight",
+        ),
+        (
+            {"assistant.chain": CHAIN},
+            "distill.teacher is 'teacher', but assistant.chain ends in 'assistants/s'; set it",
+        ),
+        (
+            {"distill.teacher": "assistants/s"},
+            "is 'assistants/s', but assistant.chain ends in 'teacher'; set it to that",
+        ),
+        (
+            {"assistant.chain": dict(reversed(CHAIN.items())), "distill.teacher": "assistants/m"},
+            "assistant: chain: s is taught_by 'assistants/m', but the one before it is 'teacher': put the",
+        ),
+        (
+            {"assistant.chain": CHAIN, "distill.teacher": "assistants/s", "distill.answers": "ema"},
+            "distill.answers: ema asks no teacher: empty assistant.chain and cache_logits.more_teachers",
+        ),
+        (
+            {"assistant.chain": {"a.b": CHAIN["m"]}},
+            "assistant.chain.a.b",
+        ),
+        (
+            {"assistant.chain": {"m": {**CHAIN["m"], "epoch": 3}}},
+            "assistant.chain.m.epoch: unknown key; did you mean 'epochs'?",
+        ),
+        (
+            {"cache_logits.more_teachers": [{**MORE, "wieght": 1}]},
+            "cache_logits.more_teachers.0.wieght: unknown key; did you mean 'weight'?",
+        ),
+        ({"cache_logits.more_teachers": [{**MORE, "weight": 0}]}, "cache_logits.more_teachers.0.weight: "),
         ({"gate.required_targets": ["onnx-fp23"]}, "gate.required_targets names ['onnx-fp23'], which export.targets"),
     ],
 )
@@ -194,6 +251,17 @@ def test_a_term_that_the_cache_does_not_serve_is_told_with_both_keys(tmp_path, w
     assert getattr(load_params(written(tmp_path, bare | kept)).distill, weight) == 0.5
     unused = load_params(written(tmp_path, {**NOTHING_KEPT, **NO_TERM}))
     assert getattr(unused.distill, weight) == 0.0
+
+
+def test_the_last_of_a_chain_teaches(tmp_path):
+    assert load_params(FILE).assistant.last == "teacher"
+    params = load_params(written(tmp_path, {"assistant.chain": CHAIN, "distill.teacher": "assistants/s"}))
+    assert params.assistant.last == "assistants/s"
+    assert list(params.assistant.chain) == ["m", "s"]
+
+
+def test_given_weights_may_be_taken_as_they_are(tmp_path):
+    assert load_params(written(tmp_path, {"train_teacher.epochs": 0, "train_teacher.weights": "a.pt"})).train_teacher
 
 
 @pytest.mark.parametrize("model", ["yolo11n.yaml", "weights/mine.pt"])

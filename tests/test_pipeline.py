@@ -182,7 +182,7 @@ def test_metrics_plots_and_experiments(project, tmp_path):
     assert versions(project) == {f"retort-{t}": ["1"] for t in ("onnx-fp32", "openvino-fp16", "ort-cpu-int8")}
     changed = json.loads(dvc(project, "metrics", "diff", "--json", "HEAD"))
     assert "metrics/engines.json" in changed
-    assert "metrics/teacher.json" not in changed
+    assert "metrics/alone/teacher.json" not in changed
     assert "teacher.latency.total_ms.p50" in changed["metrics/engines.json"]
     (baseline,) = [entry for entry in json.loads(dvc(project, "exp", "show", "--json")) if entry["rev"] != "workspace"]
     (experiment,) = [revision for entry in baseline["experiments"] for revision in entry["revs"]]

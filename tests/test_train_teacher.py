@@ -42,7 +42,7 @@ def epochs_in(table):
 def test_a_killed_training_goes_on_and_leaves_only_its_result(killed, tmp_path):
     source, before = killed
     root = shutil.copytree(source, tmp_path / "again")
-    assert not (root / "metrics/teacher.json").exists()
+    assert not (root / "metrics/alone/teacher.json").exists()
     assert (root / "models/teacher/fingerprint.json").exists()
     done = run_stage_in(root, "train_teacher")
     assert done.returncode == 0, done.stderr
@@ -57,7 +57,7 @@ def test_a_killed_training_goes_on_and_leaves_only_its_result(killed, tmp_path):
     sidecar = read_sidecar(root / "models/teacher")
     assert (sidecar.kind, sidecar.classes, sidecar.new_classes) == ("teacher", tuple(CLASSES), ())
     assert sidecar.dataset_digest == "d" * 64
-    metrics = json.loads((root / "metrics/teacher.json").read_text())
+    metrics = json.loads((root / "metrics/alone/teacher.json").read_text())
     assert metrics["epochs"] == 2
     assert metrics == sidecar.training
     assert tree_digest(root / "data") == before, "training writes nothing beside the pictures"
@@ -108,7 +108,7 @@ def test_a_teacher_file_that_cannot_be_used_is_named(tmp_path, monkeypatch, dama
     monkeypatch.chdir(root)
     with pytest.raises(ValueError, match=message):
         train_teacher.main()
-    assert not (root / "metrics/teacher.json").exists()
+    assert not (root / "metrics/alone/teacher.json").exists()
 
 
 def test_a_bare_name_that_is_nowhere_is_told(tmp_path, monkeypatch):

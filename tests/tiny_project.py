@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -185,16 +186,44 @@ def read(root: Path, path: str) -> Any:
     return json.loads((root / path).read_text(encoding="utf-8"))
 
 
-def outs_of(root: Path) -> dict[str, list[str]]:
+def stages_of(root: Path, params: dict[str, Any] | None = None) -> dict[str, dict[str, Any]]:
+    """Stage → its entry in dvc.yaml, templates filled from params.yaml or ``params``; `foreach` gives one an item."""
+    yaml = YAML(typ="safe")
+    params = yaml.load(root / "params.yaml") if params is None else params
+    found = {}
+    for name, stage in yaml.load(root / "dvc.yaml")["stages"].items():
+        if "foreach" not in stage:
+            found[name] = _filled(stage, params)
+            continue
+        items = _looked_up(stage["foreach"][2:-1], params)
+        pairs = items.items() if isinstance(items, dict) else [(item, item) for item in items]
+        found |= {f"{name}@{key}": _filled(stage["do"], {**params, "key": key, "item": item}) for key, item in pairs}
+    return found
+
+
+def _filled(value: Any, values: dict[str, Any]) -> Any:
+    if isinstance(value, str):
+        return re.sub(r"\$\{([\w.]+)\}", lambda found: str(_looked_up(found[1], values)), value)
+    if isinstance(value, dict):
+        return {_filled(key, values): _filled(item, values) for key, item in value.items()}
+    return [_filled(item, values) for item in value] if isinstance(value, list) else value
+
+
+def _looked_up(path: str, values: Any) -> Any:
+    for part in path.split("."):
+        values = values[part]
+    return values
+
+
+def outs_of(root: Path, params: dict[str, Any] | None = None) -> dict[str, list[str]]:
     """Stage → the paths that dvc.yaml declares as its outputs."""
-    stages = YAML(typ="safe").load(root / "dvc.yaml")["stages"]
     return {
         name: [
             next(iter(out)) if isinstance(out, dict) else out
             for kind in ("outs", "metrics", "plots")
             for out in stage.get(kind, [])
         ]
-        for name, stage in stages.items()
+        for name, stage in stages_of(root, params).items()
     }
 
 

@@ -14,12 +14,15 @@ from kd_steps.edge.contract import PreprocessingContract
 WEIGHTS, SIDECAR = "weights.pt", "sidecar.json"
 
 
+Kind = Literal["teacher", "assistant", "student", "plain_student", "few_shot"]
+
+
 @dataclass(frozen=True)
 class Sidecar:
     """What a weight file's note says.
 
     Attributes:
-        kind: ``teacher``, ``student`` or ``few_shot``.
+        kind: ``teacher``, ``assistant``, ``student``, ``plain_student`` or ``few_shot``.
         model: what it was built from.
         classes: all class names, in the order of the outputs.
         new_classes: those of them learnt from few shots.
@@ -31,7 +34,7 @@ class Sidecar:
         lineage: digests of what it was made from.
     """
 
-    kind: Literal["teacher", "student", "few_shot"]
+    kind: Kind
     model: str
     classes: tuple[str, ...]
     new_classes: tuple[str, ...]
@@ -45,7 +48,7 @@ class Sidecar:
 
 def write_sidecar(
     folder: Path,
-    kind: Literal["teacher", "student", "few_shot"],
+    kind: Kind,
     model: str,
     classes: Sequence[str],
     new_classes: Sequence[str],

@@ -14,7 +14,7 @@ class CacheHeader:
     """All that a cache's content depends on.
 
     Attributes:
-        teacher_sha256: of the teacher's weight file.
+        teacher_sha256: of the teacher's weight file; of several teachers, over all their weight files and voices.
         contract_digest: of the preprocessing contract.
         augmentation_digest: of the augmentation gains.
         dataset_digest: of the training pictures and their labels; mosaic partners come from all of them.

@@ -13,9 +13,10 @@ from kd_steps.core.answers import AnswerBatch, student_at
 from kd_steps.core.losses.attention_term import channel_attention_term, spatial_attention_term
 from kd_steps.core.losses.box_term import bin_term, decode_sides, decoded_term
 from kd_steps.core.losses.class_term import class_term, top_score
+from kd_steps.core.losses.difficulty import class_gap, harder_first
 from kd_steps.core.losses.feature_term import cwd_term, l2_term, pkd_term
 from kd_steps.core.losses.relational_term import relational_term
-from kd_steps.core.neck import NeckBatch, pooled_channels, vectors_at
+from kd_steps.core.neck import NeckBatch, VectorBatch, pooled_channels, vectors_at
 from kd_steps.core.neck_adapters import NeckAdapters
 from kd_steps.core.teacher_records import TeacherBatch
 
@@ -35,6 +36,8 @@ class TermWeights:
         feature_temperature: of ``cwd``.
         feature_levels: share of each level in the feature term.
         relational_weight: of the relational term.
+        dynamic_strength: what a student's score that is off by 1 adds to an anchor's weight in the box and the ``l2``
+            feature term, as a multiple of it.
     """
 
     class_weight: float = 0.0
@@ -47,6 +50,7 @@ class TermWeights:
     feature_temperature: float = 1.0
     feature_levels: tuple[float, ...] = (0.4, 0.3, 0.3)
     relational_weight: float = 0.0
+    dynamic_strength: float = 0.0
 
     def names(self) -> tuple[str, ...]:
         """Names of the terms that have a weight, in the order of :func:`distillation_terms`."""
@@ -120,7 +124,7 @@ def distillation_terms(
         if student.one is not None and teacher.one is not None:
             final = _head_terms(student.one, teacher.one, weights, temperature)
             found["kd_class"], found["kd_box"] = found["kd_class"] + final[0], found["kd_box"] + final[1]
-    found |= _neck_terms(student.features, teacher.neck, weights, adapters)
+    found |= _neck_terms(student, teacher, weights, adapters)
     return {name: factors[name] * found[name] for name in weights.names()}
 
 
@@ -130,7 +134,8 @@ def _head_terms(
     """Class and box term of one branch, without their multipliers."""
     known_classes = teacher.class_logits.shape[1]
     student_logits, student_bins = student_at(outputs.class_logits[:, :known_classes], outputs.boxes, teacher)
-    score = top_score(teacher.class_logits)
+    gap = class_gap(student_logits, teacher.class_logits)
+    score = harder_first(top_score(teacher.class_logits), gap, weights.dynamic_strength)
     if student_bins.shape[-1] == teacher.box_bins.shape[-1] > 1:
         box = bin_term(student_bins, teacher.box_bins, score, weights.box_temperature)
     else:
@@ -139,9 +144,10 @@ def _head_terms(
 
 
 def _neck_terms(
-    features: Sequence[Tensor], teacher: NeckBatch, weights: TermWeights, adapters: NeckAdapters | None
+    student: StudentOutputs, answers: TeacherBatch, weights: TermWeights, adapters: NeckAdapters | None
 ) -> dict[str, Tensor]:
     """The terms that compare what the necks show, without their multipliers."""
+    features, teacher = student.features, answers.neck
     _require_content(teacher, weights)
     found: dict[str, Tensor] = {}
     if weights.attention_weight:
@@ -154,7 +160,7 @@ def _neck_terms(
         if weights.channel_weight:
             found["kd_channel"] = channel_attention_term(adapters.pooled(pooled_channels(features)), teacher.pooled)
         if weights.feature_weight:
-            found["kd_feature"] = _feature_term(features, teacher, weights, adapters)
+            found["kd_feature"] = _feature_term(student, answers, weights, adapters)
     return found
 
 
@@ -173,19 +179,34 @@ def _require_content(teacher: NeckBatch, weights: TermWeights) -> None:
 
 
 def _feature_term(
-    features: Sequence[Tensor], teacher: NeckBatch, weights: TermWeights, adapters: NeckAdapters
+    student: StudentOutputs, teacher: TeacherBatch, weights: TermWeights, adapters: NeckAdapters
 ) -> Tensor:
+    features, vectors = student.features, teacher.neck.vectors
     if len(weights.feature_levels) != len(features):
         raise ValueError(f"{len(weights.feature_levels)} feature level weights for a neck of {len(features)} levels")
-    total = torch.zeros((), device=features[0].device)
-    for level, (maps, vectors, share) in enumerate(zip(features, teacher.vectors, weights.feature_levels, strict=True)):
-        student = adapters.vectors[level](vectors_at(maps, vectors).float())
+    total, first = torch.zeros((), device=features[0].device), 0
+    for level, (maps, own, share) in enumerate(zip(features, vectors, weights.feature_levels, strict=True)):
+        adapted = adapters.vectors[level](vectors_at(maps, own).float())
         match weights.feature_kind:
             case "l2":
-                term = l2_term(student, vectors.values, vectors.score)
+                term = l2_term(adapted, own.values, _vector_weights(student.many, teacher.many, own, first, weights))
             case "cwd":
-                term = cwd_term(student, vectors.values, weights.feature_temperature)
+                term = cwd_term(adapted, own.values, weights.feature_temperature)
             case "pkd":
-                term = pkd_term(student, vectors.values)
-        total = total + share * term
+                term = pkd_term(adapted, own.values)
+        total, first = total + share * term, first + maps.shape[2] * maps.shape[3]
     return total
+
+
+def _vector_weights(
+    student: HeadOutputs, teacher: AnswerBatch, vectors: VectorBatch, first: int, weights: TermWeights
+) -> Tensor:
+    """The teacher's score at a level's vectors, raised where the student is far from it; ``first`` is its anchor 0."""
+    if weights.dynamic_strength == 0:
+        return vectors.score
+    known, total = teacher.class_logits.shape[1], student.class_logits.shape[2]
+    logits, _ = student_at(student.class_logits[:, :known], student.boxes, teacher)
+    gap = class_gap(logits, teacher.class_logits)
+    wanted = vectors.sample * total + vectors.cell + first
+    rows = torch.searchsorted(teacher.sample * total + teacher.anchor, wanted)  # each vector stands at a kept anchor
+    return harder_first(vectors.score, gap[rows], weights.dynamic_strength)

@@ -99,7 +99,7 @@ def _ours(arm: Arm, params: Any, folder: Path) -> dict[str, Any]:
     from kd_steps.adapters.yolo.answering import distillation_plan, frozen
     from kd_steps.adapters.yolo.recipe import finish, teacher_plan
     from kd_steps.adapters.yolo.training import train
-    from kd_steps.distill import distillation_of
+    from kd_steps.teaching.student_training import distillation_of
 
     pictures, (_, model) = training_pictures(arm, params.seed), setting.teacher()
     plan = distillation_plan(params) if arm.kind == "cached" else teacher_plan(params.distill)
@@ -125,8 +125,8 @@ def _cache(params: Any, plan: Any, pictures: list[Any], folder: Path) -> tuple[A
     from kd_steps.adapters.files import read_json, write_json
     from kd_steps.adapters.teacher_cache import CacheKeys, TeacherCache
     from kd_steps.adapters.yolo.answering import cache_header
-    from kd_steps.cache_logits import fill
     from kd_steps.edge.contract import canonical_digest
+    from kd_steps.teaching.cache_filling import fill
 
     sidecar, model = setting.teacher()
     digest = canonical_digest([[picture.digest, picture.labelled] for picture in pictures])

@@ -55,8 +55,8 @@ def score(changes: dict[str, Any] | None) -> dict[str, Any]:
     from kd_steps.adapters.yolo.models import build_model
     from kd_steps.adapters.yolo.recipe import finish, teacher_plan, training_run
     from kd_steps.adapters.yolo.training import train
-    from kd_steps.cache_logits import fill
-    from kd_steps.distill import distillation_of
+    from kd_steps.teaching.cache_filling import fill
+    from kd_steps.teaching.student_training import distillation_of
 
     params = setting.parameters(SEED, EPOCHS)
     everything = {"attention": True, "pooled": True, "max_vectors": 64, "pixels": True}

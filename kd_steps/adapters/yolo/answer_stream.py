@@ -18,7 +18,7 @@ import torch
 from numpy.typing import NDArray
 from torch.utils.data import DataLoader, Dataset
 
-from kd_steps.adapters.yolo.teacher import FrozenTeacher
+from kd_steps.adapters.yolo.teacher import Teacher
 from kd_steps.adapters.yolo.views import ViewDataset
 from kd_steps.core.cache_rows import AnsweredView
 from kd_steps.core.views import View
@@ -37,7 +37,7 @@ class DrawnViews:
 
 
 def answered_views(
-    teacher: FrozenTeacher, views: ViewDataset, wanted: Sequence[tuple[int, View]], batch: int, processes: int = 0
+    teacher: Teacher, views: ViewDataset, wanted: Sequence[tuple[int, View]], batch: int, processes: int = 0
 ) -> Iterator[list[AnsweredView]]:
     """Let a teacher answer views, a batch at a time.
 
@@ -78,9 +78,7 @@ def answered_views(
 class _Work(Dataset[Any]):
     """The batches as a data set, so that a loader spreads them over processes and keeps their order."""
 
-    def __init__(
-        self, views: ViewDataset, batches: list[Sequence[tuple[int, View]]], teacher: FrozenTeacher | None
-    ) -> None:
+    def __init__(self, views: ViewDataset, batches: list[Sequence[tuple[int, View]]], teacher: Teacher | None) -> None:
         self.views, self.batches, self.teacher = views, batches, teacher
 
     def __len__(self) -> int:
@@ -106,7 +104,7 @@ def _drawn(views: ViewDataset, wanted: Sequence[tuple[int, View]]) -> DrawnViews
     )
 
 
-def _answered(teacher: FrozenTeacher, drawn: DrawnViews) -> list[AnsweredView]:
+def _answered(teacher: Teacher, drawn: DrawnViews) -> list[AnsweredView]:
     records = teacher.records(torch.from_numpy(drawn.pixels), drawn.hashes)
     return [
         AnsweredView(record, pixels, labels)

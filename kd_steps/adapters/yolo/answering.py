@@ -11,14 +11,16 @@ from ultralytics.utils import DEFAULT_CFG, IterableSimpleNamespace
 
 from kd_steps.adapters.contract_source import current_contract
 from kd_steps.adapters.sidecar import WEIGHTS, Sidecar, read_sidecar
+from kd_steps.adapters.yolo.ensemble import TeacherEnsemble, require_same_heads
 from kd_steps.adapters.yolo.models import head_geometry, load_weights, neck_channels
 from kd_steps.adapters.yolo.recipe import hardware, keep_in_memory
-from kd_steps.adapters.yolo.teacher import AnswerContent, FrozenTeacher
+from kd_steps.adapters.yolo.teacher import AnswerContent, FrozenTeacher, Teacher
 from kd_steps.adapters.yolo.views import ViewDataset
 from kd_steps.core.cache_header import CacheHeader
 from kd_steps.core.labelled import LabelledImage
+from kd_steps.core.teacher_merge import Voter
 from kd_steps.core.views import ViewPlan, plan_views
-from kd_steps.edge.contract import require_same
+from kd_steps.edge.contract import canonical_digest, require_same
 from kd_steps.params import Params
 
 LIBRARIES = ("ultralytics", "torch", "numpy", "opencv-python-headless")  # they make the pixels and the answers
@@ -45,9 +47,54 @@ def trained(params: Params, folder: Path) -> tuple[Sidecar, DetectionModel]:
 
 def frozen(params: Params, model: DetectionModel) -> FrozenTeacher:
     """A detector that only answers, with the cache's thresholds."""
-    machine, cache = hardware(params), params.cache_logits
-    content = AnswerContent(cache.score_threshold, cache.max_anchors, cache.attention, cache.pooled, cache.max_vectors)
-    return FrozenTeacher(model, machine.torch_device, machine.precision, content)
+    machine = hardware(params)
+    return FrozenTeacher(model, machine.torch_device, machine.precision, answer_content(params))
+
+
+def answer_content(params: Params) -> AnswerContent:
+    """What ``cache_logits`` asks of whoever answers."""
+    cache = params.cache_logits
+    return AnswerContent(cache.score_threshold, cache.max_anchors, cache.attention, cache.pooled, cache.max_vectors)
+
+
+def asked_teacher(
+    params: Params, model: DetectionModel, classes: Sequence[str], more_weights: Sequence[Path] = ()
+) -> Teacher:
+    """Whoever answers for a trained detector: it alone, or all that are to answer as one.
+
+    Args:
+        params: all of ``params.yaml``.
+        model: the detector.
+        classes: its class names.
+        more_weights: the weight files of ``cache_logits.more_teachers``, in their order; none: it answers alone.
+
+    Raises:
+        WeightsError: a weight file cannot be used.
+        EnsembleError: a further teacher's head differs, or it does not know what it is to answer for.
+    """
+    first = frozen(params, model)
+    if not more_weights:
+        return first
+    teachers, voters = [first], [Voter("the teacher", tuple(classes), 1.0)]
+    for section, path in zip(params.cache_logits.more_teachers, more_weights, strict=True):
+        other = load_weights(path, section.weights_sha256)
+        require_same_heads(model, other, section.weights)
+        teachers.append(frozen(params, other))
+        voters.append(Voter(section.weights, tuple(other.names.values()), section.weight, tuple(section.classes)))
+    return TeacherEnsemble(teachers, voters)
+
+
+def asks_more(params: Params, sidecar: Sidecar) -> bool:
+    """Whether others answer beside this detector: they stand beside the teacher, not beside an assistant."""
+    return sidecar.kind == "teacher" and bool(params.cache_logits.more_teachers)
+
+
+def asked_sha256(params: Params, sidecar: Sidecar) -> str:
+    """Names whoever answers: a detector's own sha256, or one over all of several with their voices."""
+    if not asks_more(params, sidecar):
+        return sidecar.sha256
+    more = [teacher.model_dump(exclude={"weights"}) for teacher in params.cache_logits.more_teachers]
+    return canonical_digest([sidecar.sha256, more])
 
 
 def view_source(params: Params, images: Sequence[LabelledImage], plan: ViewPlan, digest: str) -> ViewDataset:
@@ -85,7 +132,7 @@ def cache_header(
     cache, head = params.cache_logits, head_geometry(model)
     imgsz_px = params.preprocessing.imgsz_px
     return CacheHeader(
-        teacher_sha256=teacher.sha256,
+        teacher_sha256=asked_sha256(params, teacher),
         contract_digest=teacher.contract.digest,
         augmentation_digest=teacher.contract.augmentation_digest,
         dataset_digest=dataset_digest,
@@ -95,7 +142,7 @@ def cache_header(
         closing_views=plan.closing_views,
         classes=teacher.classes,
         bins=head.bins,
-        two_branches=head.end2end,
+        two_branches=head.end2end and not asks_more(params, teacher),
         cells=tuple((imgsz_px // stride) ** 2 for stride in head.strides_px),
         neck_channels=neck_channels(model),
         score_threshold=cache.score_threshold,

@@ -10,7 +10,7 @@ from torch import Tensor, distributed, nn
 from ultralytics.nn.tasks import DetectionModel
 
 from kd_steps.adapters.yolo.models import neck_channels
-from kd_steps.adapters.yolo.teacher import distillable_outputs
+from kd_steps.adapters.yolo.teacher import AnswerContent, distillable_outputs
 from kd_steps.adapters.yolo.views import Records
 from kd_steps.core.calibration import TermCalibration
 from kd_steps.core.distillation import TermWeights, distillation_terms
@@ -27,7 +27,8 @@ class Distillation:
         terms: multipliers of the terms.
         weights_at: the schedule: epoch → weights.
         cached: the teacher's stored answers, or None.
-        live: answers a batch of images on the spot, or None. One of the two is given.
+        live: answers a batch of images on the spot, or None.
+        average: what is asked of the student's own moving average, or None. One of the three is given.
         teacher_channels: of the teacher's neck, by level; needed by the feature and the channel term.
         calibrate_batches: first batches whose gradients calibrate the terms; 0: the multipliers are taken as they are.
         calibrate_share: gradient norm of a calibrated term at the neck, as a share of the label loss's.
@@ -37,6 +38,7 @@ class Distillation:
     weights_at: Callable[[int], EpochWeights]
     cached: Records | None = None
     live: Callable[[Tensor], TeacherBatch] | None = None
+    average: AnswerContent | None = None
     teacher_channels: tuple[int, ...] = ()
     calibrate_batches: int = 0
     calibrate_share: float = 0.1

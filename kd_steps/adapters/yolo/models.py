@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from ultralytics.nn.tasks import DetectionModel, load_checkpoint, yaml_model_loa
 from ultralytics.utils.torch_utils import init_seeds
 
 from kd_steps.adapters.files import sha256_of
+from kd_steps.core.class_names import class_difference
 from kd_steps.core.new_classes import extend_class_rows
 
 Detector = DetectionModel  # what stages call it: they know nothing of Ultralytics
@@ -156,18 +157,48 @@ def add_classes(model: DetectionModel, new_classes: Sequence[str]) -> DetectionM
     Returns:
         A new model; the old one is left as it is.
     """
-    extended = copy.deepcopy(model)
-    head = extended.model[-1]
+    names = [*model.names.values(), *new_classes]
+    return _with_class_layers(model, names, lambda conv: _wider(conv, len(new_classes)))
+
+
+def pick_classes(model: DetectionModel, classes: Sequence[str]) -> DetectionModel:
+    """Give a trained detector the outputs for these classes in this order; what it says of each stays the same.
+
+    Returns:
+        A new model; the old one is left as it is.
+
+    Raises:
+        WeightsError: the detector does not know a class.
+    """
+    known = list(model.names.values())
+    if missing := [name for name in classes if name not in known]:
+        raise WeightsError(f"{class_difference(known, classes)}: it cannot answer for {missing} as it is")
+    return _with_class_layers(model, classes, lambda conv: _picked(conv, [known.index(name) for name in classes]))
+
+
+def _with_class_layers(
+    model: DetectionModel, names: Sequence[str], change: Callable[[nn.Conv2d], nn.Conv2d]
+) -> DetectionModel:
+    """A copy of a detector whose last class layers are changed and whose classes have these names."""
+    changed = copy.deepcopy(model)
+    head = changed.model[-1]
     branches = [getattr(head, name) for name in ("cv3", "one2one_cv3") if getattr(head, name, None) is not None]
     for branch in branches:
         for level in branch:
-            level[-1] = _wider(level[-1], len(new_classes))
-    head.nc += len(new_classes)
+            level[-1] = change(level[-1])
+    head.nc = len(names)
     head.no = head.nc + head.reg_max * 4
-    extended.yaml = {**extended.yaml, "nc": head.nc}
-    extended.nc = head.nc
-    extended.names = dict(enumerate([*model.names.values(), *new_classes]))
-    return extended
+    changed.yaml = {**changed.yaml, "nc": head.nc}
+    changed.nc = head.nc
+    changed.names = dict(enumerate(names))
+    return changed
+
+
+def _picked(conv: nn.Conv2d, rows: Sequence[int]) -> nn.Conv2d:
+    assert conv.bias is not None  # the last convolution of a class branch always has one
+    picked = nn.Conv2d(conv.in_channels, len(rows), kernel_size=1)
+    picked.weight, picked.bias = nn.Parameter(conv.weight.data[rows]), nn.Parameter(conv.bias.data[rows])
+    return picked
 
 
 def _wider(conv: nn.Conv2d, more: int) -> nn.Conv2d:

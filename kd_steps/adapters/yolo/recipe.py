@@ -14,15 +14,24 @@ from typing import Any, Literal
 import torch
 from torch import nn
 from ultralytics.nn.tasks import DetectionModel
+from ultralytics.utils import LOGGER
 from ultralytics.utils.downloads import attempt_download_asset
 
 from kd_steps.adapters.yolo.distiller import Distillation
 from kd_steps.adapters.yolo.distributed import process_count
 from kd_steps.adapters.yolo.freezing import frozen_layers
-from kd_steps.adapters.yolo.models import ModelScale, WeightsError, build_model, load_weights, save_weights
+from kd_steps.adapters.yolo.models import (
+    ModelScale,
+    WeightsError,
+    build_model,
+    load_weights,
+    pick_classes,
+    save_weights,
+)
 from kd_steps.adapters.yolo.precision import Precision, choose_device, choose_precision
 from kd_steps.adapters.yolo.training import results_of
 from kd_steps.adapters.yolo.training_run import Mechanics, NewPartDraws, TrainingRun
+from kd_steps.core.class_names import class_difference
 from kd_steps.core.labelled import LabelledImage
 from kd_steps.core.lr_guard import LearningRateGuard
 from kd_steps.core.views import ViewPlan
@@ -67,10 +76,29 @@ def initial_model(section: Training, weights: Path | None, classes: Sequence[str
     loaded = load_weights(_fetch(weights), section.weights_sha256)
     if list(loaded.names.values()) == list(classes):
         return loaded.float()
+    difference = class_difference(list(loaded.names.values()), classes)
+    LOGGER.warning(f"{weights}: {difference}; its class layers start afresh, all others as they are")
     fresh = DetectionModel(loaded.yaml, nc=len(classes), verbose=False)
     fresh.load(loaded)
     fresh.names = dict(enumerate(classes))
     return fresh
+
+
+def given_model(section: Training, weights: Path, classes: Sequence[str]) -> DetectionModel:
+    """A trained detector as it is, its outputs picked by class name.
+
+    Raises:
+        WeightsError: the weight file cannot be used, or it does not know every class.
+    """
+    loaded = load_weights(_fetch(weights), section.weights_sha256).float()
+    if list(loaded.names.values()) == list(classes):
+        return loaded
+    try:
+        return pick_classes(loaded, classes)
+    except WeightsError as error:
+        raise WeightsError(
+            f"{weights}: {error}; train it further (train_teacher.epochs above 0), or name another"
+        ) from error
 
 
 def teacher_plan(section: Training) -> ViewPlan:

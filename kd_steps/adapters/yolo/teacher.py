@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -35,6 +35,17 @@ class AnswerContent:
     attention: bool = False
     pooled: bool = False
     max_vectors: int = 0
+
+
+class Teacher(Protocol):
+    """Whoever answers views: one detector, or several as one."""
+
+    device: torch.device
+    forwards: int
+
+    def records(self, views: Tensor, pixel_hashes: Sequence[int]) -> list[TeacherRecord]: ...
+
+    def answer(self, images: Tensor) -> TeacherBatch: ...
 
 
 class FrozenTeacher:
@@ -68,22 +79,41 @@ class FrozenTeacher:
         return batch_records(self._answer(images, [0] * len(images))).to(images.device)
 
     @torch.no_grad()
-    def _answer(self, images: Tensor, pixel_hashes: Sequence[int]) -> list[TeacherRecord]:
+    def outputs(self, images: Tensor) -> StudentOutputs:
+        """What its network says of a batch, before it is cut down to an answer.
+
+        The teacher moves to where the images are: of several processes, each has a GPU of its own.
+        """
+        if images.device != self.device:
+            self.model, self.device = self.model.to(images.device), images.device
         self.forwards += len(images)
         with self.precision.autocast(self.device):
             _, raw = self.model(self.precision.lay_out(images))
-        asked, outputs = self.content, distillable_outputs(raw)
-        limits = asked.score_threshold, asked.max_anchors
-        many = sparse_answers(outputs.many.class_logits, outputs.many.boxes, *limits)
-        one: list[Answer] | list[None] = [None] * len(many)
-        if outputs.one is not None:
-            one = sparse_answers(outputs.one.class_logits, outputs.one.boxes, *limits)
-        necks = neck_answers(outputs.features, many, asked.attention, asked.pooled, asked.max_vectors)
-        cells = tuple(level.shape[2] * level.shape[3] for level in outputs.features)
-        return [
-            TeacherRecord(pixel_hash, answer, final, neck, cells)
-            for pixel_hash, answer, final, neck in zip(pixel_hashes, many, one, necks, strict=True)
-        ]
+        return distillable_outputs(raw)
+
+    def _answer(self, images: Tensor, pixel_hashes: Sequence[int]) -> list[TeacherRecord]:
+        return records_of(self.outputs(images), pixel_hashes, self.content)
+
+
+def records_of(outputs: StudentOutputs, pixel_hashes: Sequence[int], asked: AnswerContent) -> list[TeacherRecord]:
+    """Cut the dense outputs of a batch down to answers.
+
+    Args:
+        outputs: of a teacher.
+        pixel_hashes: of each view's pixels.
+        asked: what to keep.
+    """
+    limits = asked.score_threshold, asked.max_anchors
+    many = sparse_answers(outputs.many.class_logits, outputs.many.boxes, *limits)
+    one: list[Answer] | list[None] = [None] * len(many)
+    if outputs.one is not None:
+        one = sparse_answers(outputs.one.class_logits, outputs.one.boxes, *limits)
+    necks = neck_answers(outputs.features, many, asked.attention, asked.pooled, asked.max_vectors)
+    cells = tuple(level.shape[2] * level.shape[3] for level in outputs.features)
+    return [
+        TeacherRecord(pixel_hash, answer, final, neck, cells)
+        for pixel_hash, answer, final, neck in zip(pixel_hashes, many, one, necks, strict=True)
+    ]
 
 
 def _fused(model: DetectionModel) -> DetectionModel:

@@ -6,6 +6,7 @@ import copy
 import math
 import os
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from kd_steps.adapters.yolo import distributed, resuming
 from kd_steps.adapters.yolo.distiller import Distiller
 from kd_steps.adapters.yolo.freezing import HeadOnly
 from kd_steps.adapters.yolo.guards import require_finite_gradient, require_finite_loss
+from kd_steps.adapters.yolo.mean_teacher import MeanTeacher
 from kd_steps.adapters.yolo.models import switch_off_integrations
 from kd_steps.adapters.yolo.training_model import TrainingModel
 from kd_steps.adapters.yolo.training_run import TrainingRun
@@ -264,8 +266,13 @@ def _overrides(run: TrainingRun) -> dict[str, Any]:
 
 
 def _set_epoch_weights(trainer: RetortTrainer) -> None:
-    if trainer.spec.distillation is not None:
-        unwrap_model(trainer.model).distiller.start_epoch(trainer.spec.distillation, trainer.epoch)
+    settings = trainer.spec.distillation
+    if settings is None:
+        return
+    if settings.average is not None:
+        teacher = MeanTeacher(trainer.ema.ema, trainer.spec.precision, settings.average)
+        settings = replace(settings, live=teacher.answer)
+    unwrap_model(trainer.model).distiller.start_epoch(settings, trainer.epoch)
 
 
 def _close_epoch(trainer: RetortTrainer) -> None:

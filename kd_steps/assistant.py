@@ -1,0 +1,63 @@
+"""Stage `assistant@<name>`: a teacher's or a larger assistant's answers → a teacher assistant.
+
+Only as many of these stages exist as ``assistant.chain`` of params.yaml has names.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from kd_steps.adapters.files import write_json
+from kd_steps.params import Params, load_params
+from kd_steps.stage_entry import run_stage
+
+MODELS, CACHES = Path("models"), Path("data/assistant_caches")
+
+
+def main() -> None:
+    """Let the one before it answer, then distil this assistant; each part goes on where a kill stopped it."""
+    from kd_steps.adapters.prepared import load_prepared
+    from kd_steps.adapters.sidecar import read_sidecar
+    from kd_steps.adapters.yolo.recipe import initial_model
+    from kd_steps.teaching.cache_filling import fill_cache
+    from kd_steps.teaching.preflight import judge_size
+    from kd_steps.teaching.student_training import cached_lesson, train_student
+
+    name = named()
+    params, prepared = params_of_assistant(load_params(), name), load_prepared()
+    teacher, cache = MODELS / params.distill.teacher, CACHES / name
+    model = initial_model(params.distill, None, prepared.classes, params.seed)
+    print(judge_size(params, read_sidecar(teacher), model).text)  # noqa: T201
+    filled = fill_cache(params, teacher, cache)
+    lesson = cached_lesson(params, prepared, teacher, cache, model)
+    measured = train_student(params, prepared, model, lesson, MODELS / "assistants" / name, "assistant")
+    write_json(Path(f"metrics/assistants/{name}.json"), {**measured, "cache": filled})
+
+
+def named() -> str:
+    """The assistant that the command line names.
+
+    Raises:
+        ValueError: it names none.
+    """
+    if len(sys.argv) != 2:
+        raise ValueError("which assistant? `python -m kd_steps.assistant <name>`, or `dvc repro assistant@<name>`")
+    return sys.argv[1]
+
+
+def params_of_assistant(params: Params, name: str) -> Params:
+    """Parameters whose ``distill`` section describes an assistant's training.
+
+    Raises:
+        ValueError: ``assistant.chain`` has no such name.
+    """
+    if name not in params.assistant.chain:
+        raise ValueError(f"assistant.chain has no '{name}'; there are: {', '.join(params.assistant.chain) or 'none'}")
+    step = params.assistant.chain[name]
+    told = {"teacher": step.taught_by, "model": step.model, "weights_sha256": None, "epochs": step.epochs}
+    return params.model_copy(update={"distill": params.distill.model_copy(update=told)})
+
+
+if __name__ == "__main__":
+    run_stage(main)

@@ -1,0 +1,43 @@
+"""Stage `plain_student@<seed>`: the student's own training without a teacher → the score that a teacher must beat.
+
+Only as many of these stages exist as ``plain_student.seeds`` of params.yaml has numbers.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from kd_steps.adapters.files import write_json
+from kd_steps.params import load_params
+from kd_steps.stage_entry import run_stage
+
+FOLDER, SCORES = Path("models/plain_student"), Path("metrics/alone")
+
+
+def main() -> None:
+    """Train the student on the labels alone, or go on where a kill stopped it."""
+    from kd_steps.adapters.prepared import load_prepared
+    from kd_steps.adapters.yolo.recipe import initial_model
+    from kd_steps.teaching.student_training import plain_lesson, train_student
+
+    seed = named()
+    params, prepared = load_params().model_copy(update={"seed": seed}), load_prepared()
+    model = initial_model(params.distill, None, prepared.classes, seed)
+    measured = train_student(params, prepared, model, plain_lesson(params), FOLDER / str(seed), "plain_student")
+    write_json(SCORES / f"student_{seed}.json", measured)
+
+
+def named() -> int:
+    """The seed that the command line names.
+
+    Raises:
+        ValueError: it names none.
+    """
+    if len(sys.argv) != 2 or not sys.argv[1].isdecimal():
+        raise ValueError("which seed? `python -m kd_steps.plain_student <seed>`, or `dvc repro plain_student@<seed>`")
+    return int(sys.argv[1])
+
+
+if __name__ == "__main__":
+    run_stage(main)

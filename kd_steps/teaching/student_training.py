@@ -1,0 +1,173 @@
+"""One student's training: of `distill`, of each assistant, and of the student without a teacher."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from kd_steps.adapters.files import resumable_folder
+from kd_steps.core.schedule import SchedulePhase, weights_at
+from kd_steps.params import Params
+
+if TYPE_CHECKING:
+    from kd_steps.adapters.prepared import PreparedSet
+    from kd_steps.adapters.sidecar import Kind
+    from kd_steps.adapters.yolo.distiller import Distillation
+    from kd_steps.adapters.yolo.models import Detector
+    from kd_steps.core.views import ViewPlan
+    from kd_steps.edge.contract import PreprocessingContract
+
+NOT_OF_THE_TRAINING = {"teacher", "answers", "teacher_choice"}  # keys of `distill` that leave the student as it is
+
+
+@dataclass(frozen=True)
+class Lesson:
+    """What a student is taught with.
+
+    Attributes:
+        distillation: the teacher's side; None: it learns from the labels alone.
+        plan: which view an epoch shows.
+        contract: how a picture reaches the network.
+        lineage: digests of what teaches.
+    """
+
+    distillation: Distillation | None
+    plan: ViewPlan
+    contract: PreprocessingContract
+    lineage: Mapping[str, Any]
+
+
+def cached_lesson(
+    params: Params, prepared: PreparedSet, teacher_folder: Path, cache: Path, student: Detector
+) -> Lesson:
+    """A teacher whose answers to every view lie in a cache.
+
+    Raises:
+        ValueError: the cache is of something else or damaged, or teacher, data and student do not fit.
+    """
+    from kd_steps.adapters.teacher_cache import CacheKeys, TeacherCache
+    from kd_steps.adapters.yolo.answering import cache_header, distillation_plan, trained
+    from kd_steps.teaching.fit import require_fitting
+
+    plan = distillation_plan(params)
+    sidecar, teacher = trained(params, teacher_folder)
+    require_fitting(teacher_folder, sidecar, teacher, student, prepared.classes)
+    header = cache_header(params, plan, sidecar, teacher, prepared.digest)
+    keys = CacheKeys([image.digest for image in prepared.training_pictures()], plan.all_views())
+    return Lesson(
+        distillation=distillation_of(params, teacher, cached=TeacherCache(cache, header, keys)),
+        plan=plan,
+        contract=sidecar.contract,
+        lineage={"teacher_sha256": sidecar.sha256, "taught_by": params.distill.teacher, "cache": header.to_dict()},
+    )
+
+
+def own_lesson(params: Params, student: Detector) -> Lesson:
+    """The student's own moving average as its teacher: no cache, and a new view every epoch."""
+    from kd_steps.adapters.contract_source import current_contract
+    from kd_steps.adapters.yolo.answering import answer_content
+    from kd_steps.adapters.yolo.recipe import teacher_plan
+
+    return Lesson(
+        distillation=distillation_of(params, student, average=answer_content(params)),
+        plan=teacher_plan(params.distill),
+        contract=current_contract(params.preprocessing, params.augmentation),
+        lineage={"taught_by": "ema"},
+    )
+
+
+def plain_lesson(params: Params) -> Lesson:
+    """No teacher: the labels alone, and a new view every epoch."""
+    from kd_steps.adapters.contract_source import current_contract
+    from kd_steps.adapters.yolo.recipe import teacher_plan
+
+    contract = current_contract(params.preprocessing, params.augmentation)
+    return Lesson(None, teacher_plan(params.distill), contract, {"taught_by": None})
+
+
+def train_student(
+    params: Params, prepared: PreparedSet, student: Detector, lesson: Lesson, folder: Path, kind: Kind
+) -> dict[str, Any]:
+    """Train a student, or go on where a kill stopped it.
+
+    Args:
+        params: all of ``params.yaml``; ``distill`` is the student's training.
+        prepared: the data.
+        student: the detector to train.
+        lesson: what it is taught with.
+        folder: where weights, results and sidecar go.
+        kind: of the sidecar.
+
+    Returns:
+        What the training measured.
+    """
+    from kd_steps.adapters.sidecar import WEIGHTS, write_sidecar
+    from kd_steps.adapters.yolo.models import parameter_count
+    from kd_steps.adapters.yolo.recipe import finish, model_name, training_run
+    from kd_steps.adapters.yolo.training import train
+
+    section = params.distill
+    fingerprint = {
+        "section": section.model_dump(mode="json", exclude=NOT_OF_THE_TRAINING),
+        "lesson": dict(lesson.lineage),
+        "seed": params.seed,
+        "dataset": prepared.digest,
+        "contract": lesson.contract.digest,
+    }
+    if resumable_folder(folder, fingerprint):
+        what = "distillation" if lesson.distillation else "training"
+        print(f"a {what} of this {kind} was stopped here; it goes on from its last epoch")  # noqa: T201
+    run = training_run(
+        params,
+        section,
+        student,
+        prepared.classes,
+        prepared.training_pictures() if lesson.distillation else prepared.split("train"),
+        prepared.split("val"),
+        lesson.plan,
+        lesson.contract.augmentation_digest,
+        folder,
+        lesson.distillation,
+    )
+    measured = finish(run, train(run), folder / WEIGHTS)
+    write_sidecar(
+        folder,
+        kind=kind,
+        model=model_name(section),
+        classes=prepared.classes,
+        new_classes=(),
+        parameters=parameter_count(student),
+        contract=lesson.contract,
+        dataset_digest=prepared.digest,
+        training=measured,
+        lineage=lesson.lineage,
+    )
+    (folder / "fingerprint.json").unlink()
+    return measured
+
+
+def distillation_of(params: Params, teacher: Detector, **source: Any) -> Distillation:
+    """Terms and schedule as ``params.yaml`` has them.
+
+    Args:
+        params: all of ``params.yaml``.
+        teacher: the detector that answers.
+        source: ``cached`` or ``live`` answers, or what the ``average`` is asked.
+    """
+    from kd_steps.adapters.yolo.distiller import Distillation
+    from kd_steps.adapters.yolo.models import neck_channels
+    from kd_steps.core.distillation import TermWeights
+
+    section = params.distill
+    phases = [SchedulePhase(name=name, **phase) for name, phase in section.phases.model_dump().items()]
+    return Distillation(
+        terms=TermWeights(**{field.name: getattr(section, field.name) for field in fields(TermWeights)}),
+        weights_at=partial(weights_at, epochs=section.epochs, phases=phases, gamma_epochs=section.gamma_epochs),
+        teacher_channels=neck_channels(teacher),
+        calibrate_batches=section.calibrate_batches,
+        calibrate_share=section.calibrate_share,
+        **source,
+    )

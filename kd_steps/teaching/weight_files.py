@@ -1,0 +1,21 @@
+"""Weight files that ``params.yaml`` names, by path or by registry."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+FETCHED = Path(".retort/weights")
+
+
+def weight_file(weights: str | None) -> Path | None:
+    """A weight file as a path; a registry URI is fetched first.
+
+    Raises:
+        TrackingError: the registry cannot be reached, or does not have it.
+    """
+    if weights is None or not weights.startswith("models:/"):
+        return None if weights is None else Path(weights)
+    from kd_steps.adapters.tracking import download_weights
+
+    FETCHED.mkdir(parents=True, exist_ok=True)
+    return download_weights(Path.cwd(), weights, FETCHED)
