@@ -5,11 +5,12 @@ import zipfile
 import pytest
 import torch
 from pickle_modules import modules_in
-from training_fixture import SMALL, decided_model
+from training_fixture import REPOSITORY, SMALL, decided_model
 
 from kd_steps.adapters.files import sha256_of
 
 CLASSES = ["bridge", "missing"]
+MOBILENET = str(REPOSITORY / "data/models/mobilenet.yaml")
 
 
 def picture():
@@ -41,6 +42,75 @@ def test_same_seed_same_weights_whatever_was_drawn_before():
     other = build_model(ModelScale(**SMALL), CLASSES, 4).state_dict()
     assert all(torch.equal(first[name], second[name]) for name in first)
     assert any(not torch.equal(first[name], other[name]) for name in first)
+
+
+def test_same_seed_same_weights_whatever_was_built_before():
+    from kd_steps.adapters.yolo.models import build_model
+
+    first = build_model("yolov10n.yaml", CLASSES, 3).state_dict()
+    build_model("yolov5n.yaml", CLASSES, 3)  # its head is of another kind, which Ultralytics remembers
+    second = build_model("yolov10n.yaml", CLASSES, 3).state_dict()
+    assert all(torch.equal(first[name], second[name]) for name in first)
+
+
+def test_the_mobilenet_student_is_small_separable_and_scales():
+    from kd_steps.adapters.yolo.models import ModelScale, build_model, head_geometry, parameter_count
+
+    model = build_model(MOBILENET, CLASSES, 0)
+    half = build_model(ModelScale(MOBILENET, 1.0, 0.5, 512), CLASSES, 0)
+    assert 0.9e6 < parameter_count(model) < 1.1e6
+    assert parameter_count(half) < 0.5 * parameter_count(model)
+    assert head_geometry(model).strides_px == (8, 16, 32)
+    wide = [m for m in model.model[1:18].modules() if isinstance(m, torch.nn.Conv2d) and m.kernel_size == (3, 3)]
+    assert len(wide) > 20
+    assert all(conv.groups == conv.in_channels == conv.out_channels for conv in wide), "every spatial one is depthwise"
+
+
+ROWS = """
+nc: 80
+backbone: [[-1, 1, Conv, [16, 3, 2]], [-1, 1, Conv, [16, 3, 2]], [-1, 1, Conv, [16, 3, 2]]]
+head: [[[0, 1, 2], 1, Detect, [nc]]]
+"""
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("Conv", "Konv", r"cannot build it \(KeyError: 'Konv'\); compare its rows"),
+        ("[0, 1, 2]", "[0, 1, 7]", r"cannot build it \(IndexError"),
+        ("[16, 3, 2]", "[]", r"cannot build it \(IndexError"),
+        ("backbone", "backbones", r"cannot build it \(KeyError: 'backbone'\)"),
+        (
+            "[[0, 1, 2], 1,",
+            "[[0, 2], 1, Concat, [1]], [[1, 3], 1,",
+            r"cannot build it \(RuntimeError: Sizes of tensors",
+        ),
+        ("[[0, 1, 2], 1, Detect, [nc]]", "[-1, 1, Conv, [8, 1]]", r"its last row is a Conv, .* must be a Detect"),
+    ],
+)
+def test_a_model_yaml_that_is_no_detector_is_told(tmp_path, old, new, message):
+    from kd_steps.adapters.yolo.models import ArchitectureError, build_model
+
+    path = tmp_path / "own.yaml"
+    path.write_text(ROWS)
+    build_model(str(path), CLASSES, 0)
+    path.write_text(ROWS.replace(old, new))
+    with pytest.raises(ArchitectureError, match=rf"own\.yaml: .*{message}"):
+        build_model(str(path), CLASSES, 0)
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("own/gone.yaml", r"own/gone\.yaml: no such model YAML, .*check train_teacher\.model and distill\.model"),
+        ("yolo11n-seg.yaml", r"yolo11n-seg\.yaml: its last row is a Segment"),
+    ],
+)
+def test_a_model_yaml_that_is_not_there_or_of_another_task_is_told(name, message):
+    from kd_steps.adapters.yolo.models import ArchitectureError, build_model
+
+    with pytest.raises(ArchitectureError, match=message):
+        build_model(name, CLASSES, 0)
 
 
 def test_a_scale_of_our_own_scales():
@@ -84,15 +154,15 @@ def test_another_number_of_levels_is_refused():
         require_same_geometry(three, four)
 
 
-@pytest.mark.parametrize("architecture", [None, "yolo26n.yaml"])
+@pytest.mark.parametrize("architecture", [None, "yolo26n.yaml", "yolov10n.yaml", "yolov8n.yaml", MOBILENET])
 def test_new_classes_leave_what_is_said_of_the_old_as_it_is(architecture):
-    from kd_steps.adapters.yolo.models import add_classes
+    from kd_steps.adapters.yolo.models import add_classes, head_geometry
 
     model = decided_model(architecture=architecture)
     before = {name: value.clone() for name, value in model.state_dict().items()}
     extended = add_classes(model, ["tombstone", "polarity"])
     old, new = heads(model, picture()), heads(extended, picture())
-    assert len(old) == len(new) == (1 if architecture is None else 2)
+    assert len(old) == len(new) == (2 if head_geometry(model).end2end else 1)
     for was, is_now in zip(old, new, strict=True):
         assert torch.equal(is_now.class_logits[:, :2], was.class_logits)
         assert torch.equal(is_now.boxes, was.boxes)
