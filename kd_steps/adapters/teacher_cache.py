@@ -23,6 +23,7 @@ from kd_steps.core.teacher_records import TeacherRecord
 from kd_steps.core.views import View
 
 HEADER = "header.json"
+ROWS_IN_MEMORY = 16  # while a shard is written
 CODEC = "zstd"  # of the pixels; drawn and binarised boards shrink about tenfold, and it unpacks faster than PNG
 
 SCHEMA = pa.schema(
@@ -94,6 +95,8 @@ def open_for_writing(folder: Path, header: CacheHeader) -> str:
     Returns:
         What was found: ``new``, ``resumed``, or which fields differ in the cache that had to go.
     """
+    for torn in folder.glob(".shard-*"):  # of a kill, perhaps at a time with more shards
+        torn.unlink()
     note = folder / HEADER
     stored = read_json(note) if note.exists() else None
     if stored == header.to_dict():
@@ -144,13 +147,16 @@ def _write_shard(
     part: Sequence[ViewOfImage],
     answer: Callable[[Sequence[ViewOfImage]], Iterator[AnsweredView]],
 ) -> None:
-    rows = []
-    for key, answered in zip(part, answer(part), strict=True):
-        packed = pack_row(answered, header)
-        packed["pixels"] = pa.compress(packed["pixels"], codec=CODEC, asbytes=True) if header.pixels else b""
-        rows.append({"image": key.image, "closing": key.view.closing, "view": key.view.number, **packed})
+    answered = zip(part, answer(part), strict=True)
     with atomic_path(path) as temporary, pa.ipc.new_file(str(temporary), SCHEMA) as writer:
-        writer.write_table(pa.Table.from_pylist(rows, schema=SCHEMA))
+        while rows := [_row(key, view, header) for key, view in itertools.islice(answered, ROWS_IN_MEMORY)]:
+            writer.write_batch(pa.RecordBatch.from_pylist(rows, schema=SCHEMA))
+
+
+def _row(key: ViewOfImage, answered: AnsweredView, header: CacheHeader) -> dict[str, Any]:
+    packed = pack_row(answered, header)
+    packed["pixels"] = pa.compress(packed["pixels"], codec=CODEC, asbytes=True) if header.pixels else b""
+    return {"image": key.image, "closing": key.view.closing, "view": key.view.number, **packed}
 
 
 def shard_fault(path: Path, views: int | None = None) -> str | None:
