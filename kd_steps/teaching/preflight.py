@@ -66,9 +66,11 @@ def own_verdict() -> dict[str, Any]:
 
 def verdict_lines(verdict: Mapping[str, Any]) -> list[str]:
     """A verdict for a person."""
-    lines = [f"teacher choice, {rule['verdict']}: {rule['text']}" for rule in verdict["rules"]]
-    if any("student alone has no score" in rule["text"] for rule in verdict["rules"]):
-        lines.append("  to measure it, set plain_student.seeds: [0] in params.yaml and run `dvc repro`")
+    lines = []
+    for rule in verdict["rules"]:
+        lines.append(f"teacher choice, {rule['verdict']}: {rule['text']}")
+        if "student alone has no score" in rule["text"]:
+            lines.append("  to measure it, set plain_student.seeds: [0] in params.yaml and run `dvc repro`")
     if verdict["proposal"]:
         lines += ["  a chain of assistants would make the steps smaller; in params.yaml:"]
         lines += [f"    {line}" for line in verdict["proposal"]]
