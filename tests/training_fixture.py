@@ -117,10 +117,10 @@ def tree_digest(folder):
     }
 
 
-def kill_when(root, stage, path, **environment):
+def kill_when(root, stage, path, arguments=(), **environment):
     """Start a stage in a process of its own and kill it (SIGKILL) as soon as a file is there; its number of signal."""
     with subprocess.Popen(
-        stage_command(stage),
+        [*stage_command(stage), *arguments],
         cwd=root,
         env=stage_environment(**environment),
         stdout=subprocess.DEVNULL,

@@ -71,12 +71,12 @@ def judge_capacity(teacher_parameters: int, student_parameters: int, min_share: 
     share = student_parameters / teacher_parameters
     told = (
         f"capacity: the student has {share:.2f} of its teacher's weights ({student_parameters / 1e6:.2f} M of "
-        f"{teacher_parameters / 1e6:.2f} M), {min_share:.2f}-{max_share:.2f} is sound"
+        f"{teacher_parameters / 1e6:.2f} M), sound is {min_share:.2f}-{max_share:.2f}"
     )
     if share < min_share:
-        return Finding("capacity", "warn", share, f"{told}: so large a teacher may be more than it can follow")
+        return Finding("capacity", "warn", share, f"{told}; so large a teacher may be more than it can follow")
     if share > max_share:
-        return Finding("capacity", "warn", share, f"{told}: a larger teacher would have more to teach")
+        return Finding("capacity", "warn", share, f"{told}; a larger teacher would have more to teach")
     return Finding("capacity", "pass", share, told)
 
 

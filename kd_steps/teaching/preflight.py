@@ -78,15 +78,15 @@ def verdict_lines(verdict: Mapping[str, Any]) -> list[str]:
 
 
 def refuse_weak(params: Params, verdict: Mapping[str, Any]) -> None:
-    """Stop where the teacher is too weak and the parameters say that this is to stop.
+    """Stop where no lead of the teacher is proven and the parameters say that this is to stop.
 
     Raises:
-        WeakTeacherError: it is.
+        WeakTeacherError: its lead is too small, or was not measured.
     """
-    if params.distill.teacher_choice.on_weak_teacher == "warn":
+    if params.distill.teacher_choice.on_weak_teacher == "warn" or "teacher" not in verdict:
         return
     for rule in verdict["rules"]:
-        if rule["rule"] == "lead" and rule["verdict"] == "warn":
+        if rule["rule"] == "lead" and rule["verdict"] != "pass":
             raise WeakTeacherError(
                 f"the teacher is too weak to teach: {rule['text']}. Train it longer (train_teacher.epochs), choose a "
                 "larger one (train_teacher.model), lower distill.teacher_choice.min_lead_points, or set "

@@ -1,0 +1,115 @@
+"""Stage `assistant`: a chain of two, each taught by the one before it, and the student by the last."""
+
+import json
+import shutil
+import signal
+import subprocess
+import sys
+
+import pytest
+from training_fixture import (
+    SMALL,
+    TRAINING,
+    kill_when,
+    params_of,
+    run_stage_in,
+    stage_environment,
+    tree_digest,
+    write_model,
+    write_params,
+    write_training_project,
+)
+
+from kd_steps import assistant
+from kd_steps.adapters.files import read_json
+from kd_steps.adapters.sidecar import read_sidecar
+
+CHAIN = {
+    "wide": {"taught_by": "teacher", "model": {**SMALL, "width_multiple": 0.14}, "epochs": 2},
+    "thin": {"taught_by": "assistants/wide", "model": SMALL, "epochs": 1},
+}
+SECTIONS = {
+    "assistant": {"chain": CHAIN},
+    "distill": {**TRAINING, "close_mosaic_fraction": 0.5, "teacher": "assistants/thin"},
+}
+
+
+def run_assistant(root, name):
+    command = [sys.executable, "-m", "kd_steps.assistant", *([name] if name else [])]
+    return subprocess.run(command, cwd=root, env=stage_environment(), capture_output=True, text=True, check=False)
+
+
+@pytest.fixture(scope="module")
+def taught(tmp_path_factory):
+    """A project whose two assistants are trained; read-only."""
+    root = write_training_project(tmp_path_factory.mktemp("chain"), **SECTIONS)
+    write_model(root, "teacher")
+    for name in CHAIN:
+        done = run_assistant(root, name)
+        assert done.returncode == 0, done.stderr
+        assert "capacity: the student has" in done.stdout
+    return root
+
+
+def test_each_is_taught_by_the_one_before_it_from_a_cache_of_its_own(taught):
+    teacher = read_sidecar(taught / "models/teacher")
+    wide, thin = (read_sidecar(taught / "models/assistants" / name) for name in CHAIN)
+    assert (wide.kind, thin.kind) == ("assistant", "assistant")
+    assert wide.lineage["teacher_sha256"] == teacher.sha256
+    assert thin.lineage["teacher_sha256"] == wide.sha256
+    assert (wide.lineage["taught_by"], thin.lineage["taught_by"]) == ("teacher", "assistants/wide")
+    assert wide.parameters > thin.parameters
+    for name, views in (("wide", 16), ("thin", 8)):  # 8 pictures; two epochs show two views, one epoch one
+        found = read_json(taught / f"metrics/assistants/{name}.json")
+        assert found["cache"]["teacher_forwards"] == found["cache"]["views"] == views
+        assert found["epochs"] == CHAIN[name]["epochs"]
+    header = read_json(taught / "data/assistant_caches/thin/header.json")
+    assert header["teacher_sha256"] == wide.sha256
+
+
+def test_the_last_one_teaches_the_student(taught, tmp_path):
+    root = shutil.copytree(taught, tmp_path / "project")
+    for stage in ("cache_logits", "distill"):
+        done = run_stage_in(root, stage)
+        assert done.returncode == 0, done.stderr
+    thin, student = read_sidecar(root / "models/assistants/thin"), read_sidecar(root / "models/student")
+    assert read_json(root / "data/cache/header.json")["teacher_sha256"] == thin.sha256
+    assert student.lineage["teacher_sha256"] == thin.sha256
+    assert read_json(root / "metrics/teacher_choice.json")["teacher"]["taught_by"] == "assistants/thin"
+    assert "teacher choice, warn: capacity: the student has 1.00 of its teacher's weights" in done.stdout
+
+
+def test_a_killed_assistant_asks_nothing_again(taught, tmp_path):
+    root = tmp_path / "killed"
+    shutil.copytree(taught, root, ignore=shutil.ignore_patterns("wide", "wide.json"))
+    assert kill_when(root, "assistant", "models/assistants/wide/resume/last.pt", arguments=["wide"]) == signal.SIGKILL
+    before = tree_digest(root / "data/assistant_caches/wide")
+    done = run_assistant(root, "wide")
+    assert done.returncode == 0, done.stderr
+    assert "data/assistant_caches/wide: resumed" in done.stdout
+    assert "a distillation of this assistant was stopped here; it goes on from its last epoch" in done.stdout
+    assert json.loads((root / "metrics/assistants/wide.json").read_text())["cache"]["teacher_forwards"] == 0
+    assert tree_digest(root / "data/assistant_caches/wide") == before
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("", "error: which assistant? `python -m kd_steps.assistant <name>`"),
+        ("m", "error: assistant.chain has no 'm'; there are: wide, thin"),
+    ],
+)
+def test_a_name_that_is_none_is_told(taught, name, message):
+    done = run_assistant(taught, name)
+    assert done.returncode == 1
+    assert message in done.stderr
+
+
+def test_only_the_network_and_the_epochs_are_an_assistants_own(tmp_path):
+    write_params(tmp_path, **SECTIONS)
+    params = params_of(tmp_path)
+    own = assistant.params_of_assistant(params, "wide").distill
+    changed = {key for key, value in own if value != getattr(params.distill, key)}
+    assert changed == {"teacher", "model"}
+    assert own.model.width_multiple == 0.14
+    assert assistant.params_of_assistant(params, "thin").distill.epochs == 1
