@@ -89,6 +89,118 @@ def test_a_training_starts_from_pinned_weights(tmp_path, monkeypatch):
     assert (start - end).abs().max() < 1e-3, "with no learning rate it stays where it began"
 
 
+def given(root, classes=CLASSES, **more):
+    """A weight file of a trained network, and the parameters that take it as it is."""
+    from kd_steps.adapters.yolo.models import save_weights
+
+    save_weights(decided_model(3, classes), root / "mine.pt")
+    as_it_is = {"weights": "mine.pt", "weights_sha256": sha256_of(root / "mine.pt"), "epochs": 0}
+    write_params(root, train_teacher={**as_it_is, **more})
+
+
+def test_given_weights_are_taken_as_they_are_and_scored(tmp_path, monkeypatch):
+    from kd_steps.adapters.yolo.models import load_weights
+
+    root = write_training_project(tmp_path / "given")
+    given(root)
+    monkeypatch.chdir(root)
+    train_teacher.main()
+    assert sorted(path.name for path in (root / "models/teacher").iterdir()) == ["sidecar.json", "weights.pt"]
+    sidecar = read_sidecar(root / "models/teacher")
+    assert (sidecar.kind, sidecar.model, sidecar.classes) == ("teacher", "mine.pt", tuple(CLASSES))
+    measured = json.loads((root / "metrics/alone/teacher.json").read_text())
+    assert measured == sidecar.training
+    assert measured["epochs"] == 0
+    assert 0 <= measured["val_map50_95"] <= 1
+    taken = load_weights(root / "models/teacher/weights.pt", sidecar.sha256)
+    original = load_weights(root / "mine.pt", sidecar.lineage["weights_sha256"])
+    assert all((a == b).all() for a, b in zip(taken.parameters(), original.parameters(), strict=True))
+
+
+def label_what_it_sees(root, model, count=2):
+    """Make a network's best detections the labels of the validation pictures, so that it scores."""
+    import cv2
+    import pandas as pd
+    import torch
+    from ultralytics.utils.nms import non_max_suppression
+
+    prepared = root / "data/prepared"
+    images, boxes = (pd.read_parquet(prepared / f"{name}.parquet") for name in ("images", "boxes"))
+    places = boxes.index[boxes["split"] == "val"]
+    for number, picture in enumerate(images[images["split"] == "val"]["path"]):
+        pixels = torch.from_numpy(cv2.imread(str(prepared / picture))[..., ::-1].copy()).permute(2, 0, 1)[None] / 255
+        with torch.no_grad():
+            (found,) = non_max_suppression(model.eval()(pixels)[0], 0.001, 0.6)
+        for row, (x1, y1, x2, y2, _, label) in zip(places[number * count :], found[:count].tolist(), strict=False):
+            corners = {"x1_px": max(x1, 0), "y1_px": max(y1, 0), "x2_px": min(x2, 64), "y2_px": min(y2, 64)}
+            for column, value in {**corners, "class_id": int(label), "class_name": CLASSES[int(label)]}.items():
+                boxes.loc[row, column] = value
+    boxes.to_parquet(prepared / "boxes.parquet")
+
+
+def test_weights_taken_as_they_are_score_as_a_training_of_them_would(tmp_path, monkeypatch):
+    """A training whose learning rate is next to nothing ends with the same network."""
+    from kd_steps.adapters.yolo.models import save_weights
+
+    scores = []
+    for name, changes in (("as-it-is", {"epochs": 0}), ("trained", {"epochs": 1, "lr0": 1e-12, "freeze_layers": 20})):
+        root = write_training_project(tmp_path / name)
+        model = decided_model(3)
+        for branch in model.model[-1].cv2:
+            branch[-1].bias.data.view(4, 16)[:, 1] += 12  # boxes of two strides, which lie within the picture
+        label_what_it_sees(root, model)
+        for module in model.modules():
+            if hasattr(module, "running_mean"):
+                module.momentum = 0.0  # statistics stay as they are, too
+        save_weights(model, root / "mine.pt")
+        pinned = {"weights": "mine.pt", "weights_sha256": sha256_of(root / "mine.pt"), "model": "yolo11n.yaml"}
+        write_params(root, train_teacher={**pinned, **changes})
+        monkeypatch.chdir(root)
+        train_teacher.main()
+        measured = json.loads((root / "metrics/alone/teacher.json").read_text())
+        scores.append([measured["val_map50"], measured["val_map50_95"]])
+    assert min(scores[0]) > 0.1, "it was scored on what it sees"
+    assert scores[0] == pytest.approx(scores[1], abs=1e-3)
+
+
+def test_a_given_network_with_more_classes_in_another_order_answers_for_the_datas(tmp_path, monkeypatch):
+    """As the student now in production, which has learnt new parts."""
+    import torch
+
+    from kd_steps.adapters.yolo.models import load_weights
+
+    root = write_training_project(tmp_path / "more")
+    given(root, ["new part", *reversed(CLASSES)])
+    monkeypatch.chdir(root)
+    train_teacher.main()
+    sidecar = read_sidecar(root / "models/teacher")
+    taken = load_weights(root / "models/teacher/weights.pt", sidecar.sha256).float().eval()
+    original = load_weights(root / "mine.pt", sidecar.lineage["weights_sha256"]).float().eval()
+    assert list(taken.names.values()) == CLASSES
+    picture = torch.rand(1, 3, 64, 64)
+    with torch.no_grad():
+        found, whole = taken(picture)[1], original(picture)[1]
+    assert torch.equal(found["boxes"], whole["boxes"])
+    for place, name in enumerate(CLASSES):
+        assert torch.equal(found["scores"][:, place], whole["scores"][:, ["new part", *reversed(CLASSES)].index(name)])
+
+
+@pytest.mark.parametrize(
+    ("classes", "told"),
+    [
+        (CLASSES[:1], f"the teacher does not know '{CLASSES[1]}'"),
+        (["cat", "dog"], "they have no class in common"),
+    ],
+)
+def test_a_given_network_that_lacks_a_class_is_refused(tmp_path, monkeypatch, classes, told):
+    root = write_training_project(tmp_path / "lacks")
+    given(root, classes)
+    monkeypatch.chdir(root)
+    with pytest.raises(ValueError, match=rf"mine\.pt: {told}.*as it is; train it further"):
+        train_teacher.main()
+    assert not (root / "metrics/alone/teacher.json").exists()
+
+
 @pytest.mark.parametrize(
     ("damage", "message"),
     [

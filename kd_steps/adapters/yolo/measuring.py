@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 from typing import Any
 
 from kd_steps.adapters.yolo.training import RetortTrainer
@@ -15,14 +16,13 @@ def validation_scores(run: TrainingRun) -> dict[str, Any]:
     Args:
         run: a training of one epoch that is not started; its folder is used for scratch.
     """
-    trainer = RetortTrainer(run)
+    trainer = RetortTrainer(replace(run, device=run.device.split(",")[0], processes=1))
     trainer._setup_train()
     trainer.epoch = trainer.epochs - 1
     batch = trainer.preprocess_batch(next(iter(trainer.test_loader)))
     average: Any = trainer.ema.ema
     _, trainer.loss_items = average.loss(batch, average(batch["img"]))  # the validator wants the names of the parts
-    metrics, _ = trainer.validate()
-    assert metrics is not None
+    metrics = trainer.validator(trainer)
     shutil.rmtree(run.folder / "run", ignore_errors=True)
     return {
         "epochs": 0,
