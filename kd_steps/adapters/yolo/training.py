@@ -24,7 +24,7 @@ from kd_steps.adapters.yolo.distiller import Distiller
 from kd_steps.adapters.yolo.freezing import HeadOnly
 from kd_steps.adapters.yolo.guards import require_finite_gradient, require_finite_loss
 from kd_steps.adapters.yolo.mean_teacher import MeanTeacher
-from kd_steps.adapters.yolo.models import switch_off_integrations
+from kd_steps.adapters.yolo.models import head_geometry, switch_off_integrations
 from kd_steps.adapters.yolo.training_model import TrainingModel
 from kd_steps.adapters.yolo.training_run import TrainingRun
 from kd_steps.adapters.yolo.views import EpochSampler, LabelledDataset, ViewDataset
@@ -255,6 +255,7 @@ def _overrides(run: TrainingRun) -> dict[str, Any]:
         "amp": {"amp": True, "bf16": "bf16", "fp32": False}[run.precision.name] if run.device != "cpu" else False,
         "close_mosaic": 0,  # the view plan closes the mosaic
         "save_dir": str(run.folder / "run"),
+        "nms": False if head_geometry(run.model).end2end else None,  # of two branches, validation judges what ships
         "plots": False,
         "patience": 0,
         "exist_ok": True,

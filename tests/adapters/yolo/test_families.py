@@ -80,6 +80,7 @@ class Distilled:
         live: the live model after the last step, adapters and all.
         model: what the training gave.
         weights: its checkpoint.
+        final_judged: whether validation judged the one-to-one branch.
         rows: what was logged, a row an epoch.
         answers: where it came from, ``cached`` and ``live`` → the teacher's answers to ``images``.
         images: a batch of views, float of shape (4, 3, 64, 64).
@@ -89,6 +90,7 @@ class Distilled:
     live: Any
     model: Any
     weights: Path
+    final_judged: bool
     rows: list[dict[str, str]]
     answers: dict[str, Any]
     images: torch.Tensor
@@ -117,7 +119,8 @@ def distilled(request, project, tmp_path_factory):
     save_weights(model, folder / "weights.pt")
     with results_of(run.folder).open(encoding="utf-8") as stream:
         rows = list(csv.DictReader(stream, skipinitialspace=True))
-    return Distilled(pair, trainer.model, model, folder / "weights.pt", rows, source.answers, source.images)
+    judged = trainer.validator.end2end
+    return Distilled(pair, trainer.model, model, folder / "weights.pt", judged, rows, source.answers, source.images)
 
 
 def with_precision(params, name):
@@ -212,6 +215,12 @@ def test_stored_answers_say_what_the_teacher_says(distilled):
     assert torch.allclose(stored, live, rtol=2**-10, atol=1e-6)
     for name in NAMES[:-1]:  # random teachers find all views alike: what differs is lost in half precision, in the last
         assert found["cached"][name].item() == pytest.approx(found["live"][name].item(), rel=0.02, abs=1e-4), name
+
+
+def test_validation_judges_the_branch_that_is_exported(distilled):
+    from kd_steps.adapters.yolo.export import is_end_to_end
+
+    assert distilled.final_judged == is_end_to_end(distilled.weights)
 
 
 def test_only_the_student_is_exported(distilled, tmp_path):
