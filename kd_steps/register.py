@@ -40,7 +40,11 @@ STAGE_FILES: dict[str, tuple[Path, Path | None, tuple[Path, ...]]] = {
         MODELS / "student/results.csv",
         (MODELS / "student/sidecar.json", METRICS / "teacher_choice.json"),
     ),
-    "few_shot": (METRICS / "few_shot.json", MODELS / "few_shot/results.csv", (MODELS / "few_shot/sidecar.json",)),
+    "few_shot": (
+        METRICS / "few_shot.json",
+        MODELS / "few_shot/results.csv",
+        (MODELS / "few_shot/sidecar.json", MODELS / "few_shot/weights.pt"),  # what is shipped can become a teacher
+    ),
     "export": (METRICS / "export.json", None, ()),
     "evaluate": (METRICS / "engines.json", None, ()),
     "gate": (METRICS / "gate.json", None, (Path("report/index.html"),)),

@@ -104,8 +104,8 @@ def open_store(root: Path, experiment: str) -> Iterator[Store]:
         TrackingError: MLflow does not answer, or refuses; here or anywhere within the block.
     """
     uri = tracking_uri(root)
-    with _clear_errors(uri):
-        client = _client(uri)
+    with clear_errors(uri):
+        client = open_client(uri)
         found = client.get_experiment_by_name(experiment)
         if found is None:
             # Only the local store keeps files beside the project; a server decides for itself.
@@ -208,25 +208,8 @@ def set_state(store: Store, name: str, version: str, state: State) -> None:
         _set_mlflow_stage(store, name, before, "Archived")
 
 
-def download_weights(root: Path, model_uri: str, folder: Path) -> Path:
-    """Fetch a registered model, such as ``models:/retort-teacher@production``, and give its only ``.pt`` file.
-
-    Raises:
-        TrackingError: MLflow cannot be reached or knows no such model, or it does not hold exactly one ``.pt`` file.
-    """
-    uri = tracking_uri(root)
-    with _clear_errors(uri):
-        _client(uri)  # sets the patience and looks at the database before MLflow does
-        from mlflow import artifacts
-
-        fetched = Path(artifacts.download_artifacts(artifact_uri=model_uri, dst_path=str(folder), tracking_uri=uri))
-    weights = sorted(fetched.rglob("*.pt"))
-    if len(weights) != 1:
-        raise TrackingError(f"{model_uri} holds {len(weights)} .pt files; a teacher needs exactly one")
-    return weights[0]
-
-
-def _client(uri: str) -> MlflowClient:
+def open_client(uri: str) -> MlflowClient:
+    """A client of the store at an address, with little patience for one that does not answer."""
     for name, value in _PATIENCE.items():
         os.environ.setdefault(name, value)
     os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
@@ -248,7 +231,7 @@ def _touch_database(uri: str) -> None:
 
 
 @contextmanager
-def _clear_errors(uri: str) -> Iterator[None]:
+def clear_errors(uri: str) -> Iterator[None]:
     """Name the address, what is safe and how to resume, whatever MLflow, its database or the network raised."""
     from mlflow.exceptions import MlflowException
     from requests import RequestException

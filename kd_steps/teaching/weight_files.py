@@ -15,7 +15,7 @@ def weight_file(weights: str | None) -> Path | None:
     """
     if weights is None or not weights.startswith("models:/"):
         return None if weights is None else Path(weights)
-    from kd_steps.adapters.tracking import download_weights
+    from kd_steps.adapters.tracking_weights import download_weights
 
     FETCHED.mkdir(parents=True, exist_ok=True)
     return download_weights(Path.cwd(), weights, FETCHED)
