@@ -32,6 +32,14 @@ CANDIDATES: dict[str, dict[str, Any] | None] = {
     "plain": None,
     "even, class 2, box 2, attention 2": {**EVEN, **HEAD, "attention_weight": 2.0},
     "even, class 2, box 2, attention 2, l2 6": {**EVEN, **HEAD, "attention_weight": 2.0, "feature_weight": 6.0},
+    "even, class 8, box 8, attention 4": {
+        **EVEN,
+        **{"class_weight": 8.0, "box_weight": 8.0, "attention_weight": 4.0},
+    },
+    "even, class 8, box 4, attention 4, T 2": {
+        **{"phases": phases(0.5, 0.5, 2.0), "gamma_epochs": 0.0},
+        **{"class_weight": 2.0, "box_weight": 4.0, "attention_weight": 4.0},
+    },
     "even, class 4, box 4, attention 4": {
         **EVEN,
         **{"class_weight": 4.0, "box_weight": 4.0, "attention_weight": 4.0},
