@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from kd_steps.adapters.files import resumable_folder, write_json
+from kd_steps.edge.contract import canonical_digest
 from kd_steps.params import Params, load_params
 from kd_steps.stage_entry import run_stage
 from kd_steps.teaching.weight_files import weight_file
@@ -32,14 +35,14 @@ def main() -> None:
     params = load_params()
     section, prepared = params.train_teacher, load_prepared()
     contract = current_contract(params.preprocessing, params.augmentation)
-    if resumable_folder(FOLDER, fingerprint(params, prepared.digest, contract.digest)):
-        print("a training of this teacher was stopped here; it goes on from its last epoch")  # noqa: T201
     weights, as_it_is = weight_file(section.weights), section.epochs == 0
     if as_it_is and weights:
         model = given_model(section, weights, prepared.classes)
         section = section.model_copy(update={"epochs": 1})  # of which only the validation is run
     else:
         model = initial_model(section, weights, prepared.classes, params.seed)
+    if resumable_folder(FOLDER, fingerprint(params, prepared.digest, contract.digest, model.yaml)):
+        print("a training of this teacher was stopped here; it goes on from its last epoch")  # noqa: T201
     run = training_run(
         params,
         section,
@@ -72,13 +75,16 @@ def main() -> None:
     write_json(Path("metrics/alone/teacher.json"), measured)
 
 
-def fingerprint(params: Params, dataset_digest: str, contract_digest: str) -> dict[str, object]:
+def fingerprint(
+    params: Params, dataset_digest: str, contract_digest: str, architecture: Mapping[str, Any]
+) -> dict[str, object]:
     """All that the training depends on; a half-finished one of something else is not gone on with."""
     return {
         "dataset": dataset_digest,
         "contract": contract_digest,
         "seed": params.seed,
         "section": params.train_teacher.model_dump(mode="json"),
+        "architecture": canonical_digest(architecture),  # a model YAML may change under its name
     }
 
 

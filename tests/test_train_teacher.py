@@ -240,13 +240,17 @@ def test_without_prepared_data_the_mend_is_told(tmp_path, monkeypatch):
 
 def test_all_that_a_training_depends_on_is_in_its_fingerprint(training_project):
     params = params_of(training_project)
-    plain = train_teacher.fingerprint(params, "d", "c")
+    plain = train_teacher.fingerprint(params, "d", "c", {"nc": 1})
     others = [
-        train_teacher.fingerprint(params, "D", "c"),
-        train_teacher.fingerprint(params, "d", "C"),
-        train_teacher.fingerprint(params.model_copy(update={"seed": 1}), "d", "c"),
+        train_teacher.fingerprint(params, "D", "c", {"nc": 1}),
+        train_teacher.fingerprint(params, "d", "C", {"nc": 1}),
+        train_teacher.fingerprint(params, "d", "c", {"nc": 2}),
+        train_teacher.fingerprint(params.model_copy(update={"seed": 1}), "d", "c", {"nc": 1}),
         train_teacher.fingerprint(
-            params.model_copy(update={"train_teacher": params.train_teacher.model_copy(update={"lr0": 0.5})}), "d", "c"
+            params.model_copy(update={"train_teacher": params.train_teacher.model_copy(update={"lr0": 0.5})}),
+            "d",
+            "c",
+            {"nc": 1},
         ),
     ]
     assert all(other != plain for other in others)

@@ -20,7 +20,17 @@ REPOSITORY = Path(__file__).parents[1]
 FILE_TRACE = REPOSITORY / "tests/file_trace"
 PARTS_OF_A_PROJECT = (
     *("dvc.yaml", "params.yaml", "prefect.toml", ".gitignore", ".dvcignore"),
-    *(".dvc/config", ".dvc/plots", "data/raw", "data/new_parts/line", "kd_steps", "flows", "expectations", "infra"),
+    *(
+        ".dvc/config",
+        ".dvc/plots",
+        "data/models",
+        "data/raw",
+        "data/new_parts/line",
+        "kd_steps",
+        "flows",
+        "expectations",
+        "infra",
+    ),
 )
 STAGES = (
     *("prepare", "validate", "train_teacher", "cache_logits", "distill", "few_shot"),

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from kd_steps.adapters.files import resumable_folder
 from kd_steps.core.schedule import SchedulePhase, weights_at
+from kd_steps.edge.contract import canonical_digest
 from kd_steps.params import Params
 
 if TYPE_CHECKING:
@@ -116,6 +117,7 @@ def train_student(
         "seed": params.seed,
         "dataset": prepared.digest,
         "contract": lesson.contract.digest,
+        "architecture": canonical_digest(student.yaml),  # a model YAML may change under its name
     }
     if resumable_folder(folder, fingerprint):
         what = "distillation" if lesson.distillation else "training"
