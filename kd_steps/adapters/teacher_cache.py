@@ -23,8 +23,8 @@ from kd_steps.core.teacher_records import TeacherRecord
 from kd_steps.core.views import View
 
 HEADER = "header.json"
-ROWS_IN_MEMORY = 16  # while a shard is written
-CODEC = "zstd"  # of the pixels; drawn and binarised boards shrink about tenfold, and it unpacks faster than PNG
+BATCH_ROWS = 16  # of an Arrow batch: what writing holds in memory, and by which reading finds a row
+CODEC = "zstd"  # boards shrink tenfold and more, attention maps by half; it unpacks faster than PNG
 
 SCHEMA = pa.schema(
     [
@@ -38,7 +38,7 @@ SCHEMA = pa.schema(
         ("one2one_anchors", pa.binary()),  # the same of the one-to-one branch, empty where there is none
         ("one2one_logits", pa.binary()),
         ("one2one_bins", pa.binary()),
-        ("attention", pa.binary()),  # uint8, (cells,)
+        ("attention", pa.binary()),  # uint8, (cells,), compressed
         ("pooled", pa.binary()),  # float16, (channels,)
         ("vector_rows", pa.binary()),  # int32, (k,)
         ("vectors", pa.binary()),  # float16, by level
@@ -149,14 +149,19 @@ def _write_shard(
 ) -> None:
     answered = zip(part, answer(part), strict=True)
     with atomic_path(path) as temporary, pa.ipc.new_file(str(temporary), SCHEMA) as writer:
-        while rows := [_row(key, view, header) for key, view in itertools.islice(answered, ROWS_IN_MEMORY)]:
+        while rows := [_row(key, view, header) for key, view in itertools.islice(answered, BATCH_ROWS)]:
             writer.write_batch(pa.RecordBatch.from_pylist(rows, schema=SCHEMA))
 
 
 def _row(key: ViewOfImage, answered: AnsweredView, header: CacheHeader) -> dict[str, Any]:
     packed = pack_row(answered, header)
-    packed["pixels"] = pa.compress(packed["pixels"], codec=CODEC, asbytes=True) if header.pixels else b""
-    return {"image": key.image, "closing": key.view.closing, "view": key.view.number, **packed}
+    squeezed = {n: pa.compress(packed[n], codec=CODEC, asbytes=True) for n in _sizes(header) if packed[n]}
+    return {"image": key.image, "closing": key.view.closing, "view": key.view.number, **packed, **squeezed}
+
+
+def _sizes(header: CacheHeader) -> dict[str, int]:
+    """The columns that are compressed, and their bytes before."""
+    return {"pixels": header.pixel_bytes, "attention": sum(header.cells)}
 
 
 def shard_fault(path: Path, views: int | None = None) -> str | None:
@@ -199,6 +204,8 @@ class TeacherCache:
             named = "\n".join(f"{path}: {fault}" for path, fault in damaged.items())
             these = "this shard" if len(damaged) == 1 else "these shards"
             raise CacheError(f"{named}; run `dvc repro -f cache_logits`, which makes only {these} again")
+        counts = (read_json(path.with_suffix(".json"))["views"] for path in self.shards)
+        self._ends = list(itertools.accumulate(counts))
         self._open()
         if len(self) != len(keys):
             raise CacheError(
@@ -206,12 +213,11 @@ class TeacherCache:
             )
 
     def _open(self) -> None:
-        self._tables = [pa.ipc.open_file(pa.memory_map(str(path))).read_all() for path in self.shards]
-        self._ends = list(itertools.accumulate(len(table) for table in self._tables))
+        self._readers = [pa.ipc.open_file(pa.memory_map(str(path))) for path in self.shards]
 
     def __getstate__(self) -> dict[str, Any]:
         """Only what a loader process needs to map the shards itself."""
-        return {"folder": self.folder, "header": self.header, "keys": self.keys, "shards": self.shards}
+        return {name: value for name, value in vars(self).items() if name != "_readers"}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
@@ -250,23 +256,28 @@ class TeacherCache:
         """
         if not self.header.pixels:
             return None
-        row = self._row(image, view)
-        return unpack_sample(pa.decompress(row("pixels"), self.header.pixel_bytes, codec=CODEC), row, self.header)
+        return unpack_sample(self._row(image, view), self.header)
 
     def _row(self, image: str, view: View) -> Callable[[str], Any]:
-        """Gives the columns of a view, without copying them."""
+        """Gives the columns of a view; those that are not compressed, without copying them."""
         place = self.keys.place(image, view)
         if place is None or place >= len(self):
             raise CacheError(
                 f"{self.folder}: no answer for picture {image[:12]} and {view}; run `dvc repro cache_logits`"
             )
         shard = bisect.bisect_right(self._ends, place)
-        table, row = self._tables[shard], place - (self._ends[shard - 1] if shard else 0)
-        if table["image"][row].as_py() != image:
-            raise CacheError(f"{self.shards[shard]}: another picture in row {row}; run `dvc repro -f cache_logits`")
+        batch, row = divmod(place - (self._ends[shard - 1] if shard else 0), BATCH_ROWS)
+        rows = self._readers[shard].get_batch(batch)
+        if rows["image"][row].as_py() != image:
+            raise CacheError(f"{self.shards[shard]}: another picture in batch {batch}; run `dvc repro -f cache_logits`")
+
+        sizes = _sizes(self.header)
 
         def column(name: str) -> Any:
-            scalar = table[name][row]
-            return scalar.as_py() if name == "pixel_hash" else scalar.as_buffer()
+            scalar = rows[name][row]
+            if name == "pixel_hash":
+                return scalar.as_py()
+            stored = scalar.as_buffer()
+            return pa.decompress(stored, sizes[name], codec=CODEC) if name in sizes and stored.size else stored
 
         return column

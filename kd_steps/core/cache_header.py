@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-LAYOUT = 2  # of cache_rows and bin_packing
+LAYOUT = 3  # of cache_rows and bin_packing
 
 
 @dataclass(frozen=True)

@@ -65,9 +65,9 @@ def unpack_record(column: Column, header: CacheHeader) -> TeacherRecord:
     )
 
 
-def unpack_sample(pixels: Any, column: Column, header: CacheHeader) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
-    """The view of a row and its labels; ``pixels`` are its bytes, unpacked."""
-    view = np.frombuffer(pixels, np.uint8).reshape(3, header.imgsz_px, header.imgsz_px)
+def unpack_sample(column: Column, header: CacheHeader) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
+    """The view of a row and its labels."""
+    view = np.frombuffer(column("pixels"), np.uint8).reshape(3, header.imgsz_px, header.imgsz_px)
     return view, np.frombuffer(column("labels"), np.float32).reshape(-1, 5)
 
 

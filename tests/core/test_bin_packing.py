@@ -5,7 +5,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from kd_steps.core.bin_packing import LEAST_RELATIVE_LOGIT, pack_bins, unpack_bins
+from kd_steps.core.bin_packing import GROWTH, LEAST_RELATIVE_LOGIT, pack_bins, unpack_bins
 
 COARSEST_STRIDE_PX = 32
 
@@ -69,28 +69,48 @@ def test_flat_sides_survive(seed, level, wobble):
 
 
 @settings(deadline=None, max_examples=60)
-@given(seed=st.integers(0, 2**32 - 1), anchors=st.integers(1, 40), spread=st.floats(0, 20), peak=st.floats(0, 20))
-def test_size(seed, anchors, spread, peak):
-    """A bit a bin for the mask, two bytes a bin that counts; all bins of a flat side count."""
-    put = trained_like(seed, anchors, 16, spread, peak)
-    counted = int((put - put.max(axis=-1, keepdims=True) > LEAST_RELATIVE_LOGIT).sum())
-    in_half_precision = put.astype(np.float16).nbytes
-    assert len(pack_bins(put)) == put.size / 8 + 2 * counted <= in_half_precision * 17 / 16
+@given(seed=st.integers(0, 2**32 - 1), spread=st.floats(0, 20), peak=st.floats(0, 20))
+def test_distributions_stay_what_they_were(seed, spread, peak):
+    """Their divergence from what was put in, in nats, and each logit to a few of its steps."""
+    put = trained_like(seed, 20, 16, spread, peak)
+    got = there_and_back(put)
+    old, new = (np.exp(bins.astype(np.float64) - bins.max(axis=-1, keepdims=True)) for bins in (put, got))
+    old, new = old / old.sum(axis=-1, keepdims=True), new / new.sum(axis=-1, keepdims=True)
+    assert (old * np.log(old / new)).sum(axis=-1).max() < 5e-4
+    relative = put - put.max(axis=-1, keepdims=True)
+    off = np.sort(np.abs(got - np.maximum(relative, LEAST_RELATIVE_LOGIT)), axis=-1)
+    steps = 0.02 * np.exp(-np.maximum(relative, LEAST_RELATIVE_LOGIT) / GROWTH)
+    assert (off[..., :-1] <= np.sort(steps, axis=-1)[..., :-1]).all(), "all but the one that was shifted"
 
 
-def test_peaked_sides_take_a_third_of_half_precision():
-    """A bin that is a millionth of the likeliest one says nothing of the side."""
-    put = np.full((50, 4, 16), -8.0, np.float32)
-    put[..., 5:9] = [4.0, 8.0, 7.5, 2.0]
-    assert len(pack_bins(put)) < put.astype(np.float16).nbytes / 3
+@settings(deadline=None, max_examples=30)
+@given(seed=st.integers(0, 2**32 - 1), bins=st.sampled_from([8, 16, 32]), peak=st.floats(0, 20))
+def test_a_byte_a_bin_and_two_a_side(seed, bins, peak):
+    assert len(pack_bins(trained_like(seed, 7, bins, 4.0, peak))) == 7 * 4 * (bins + 2)
+
+
+def test_rounding_alone_would_move_sides_too_far():
+    """So that the stored error is worth its bytes."""
+    put = trained_like(6, 200, 16, 4.0, 3.0)
+    packed = bytearray(pack_bins(put))
+    packed[put.size :] = bytes(len(packed) - put.size)
+    without = np.abs(expectation(unpack_bins(packed, 200, 16)) - expectation(put)) * COARSEST_STRIDE_PX
+    assert without.max() > 0.05
+    assert moved_px(put).max() < 0.01
+
+
+def test_a_side_on_one_bin_alone_stays_there():
+    put = np.full((3, 4, 16), -60.0, np.float32)
+    put[..., 5] = 20.0
+    assert there_and_back(put).argmax(axis=-1).tolist() == [[5] * 4] * 3
     assert moved_px(put).max() < 0.01
 
 
 def test_an_offset_of_a_side_is_not_stored():
     put = trained_like(1, 9, 16, 4.0, 6.0)
     moved = put + 8 * np.round(np.random.default_rng(2).standard_normal((9, 4, 1))).astype(np.float32)
-    assert np.abs(there_and_back(moved) - there_and_back(put)).max() < 0.01
-    assert there_and_back(put).max(axis=-1).tolist() == [[0.0] * 4] * 9
+    assert np.abs(there_and_back(moved) - there_and_back(put)).max() < 0.3
+    assert np.abs(there_and_back(put).max(axis=-1)).max() < 0.05
 
 
 def test_one_bin_is_the_distance_and_stays_exact():

@@ -39,7 +39,7 @@ def test_round_trip(seed, content, count):
     row, got = there_and_back(put, header)
     require_same_record(got, put.record)
     if header.pixels:
-        pixels, labels = unpack_sample(row["pixels"], row.__getitem__, header)
+        pixels, labels = unpack_sample(row.__getitem__, header)
         assert np.array_equal(pixels, put.pixels)
         assert np.array_equal(labels, put.labels)
 
@@ -67,7 +67,7 @@ def test_a_view_without_any_anchor_is_still_a_view():
 def test_a_view_without_objects_has_no_labels():
     put = replace(made_up(3, FULL), labels=np.zeros((0, 5), np.float32))
     row, _ = there_and_back(put, FULL)
-    assert unpack_sample(row["pixels"], row.__getitem__, FULL)[1].shape == (0, 5)
+    assert unpack_sample(row.__getitem__, FULL)[1].shape == (0, 5)
 
 
 def test_columns_may_be_any_buffer():
