@@ -50,6 +50,8 @@ def cache_contents(folder: Path) -> CacheContents:
     if not (folder / HEADER).exists():
         raise CacheError(f"{folder}: no teacher cache; run `dvc repro cache_logits`")
     header = read_json(folder / HEADER)
+    if header.get("answers") == "ema":
+        raise CacheError(f"{folder}: empty, for distill.answers is ema: the student is its own teacher")
     if missing := [field.name for field in fields(CacheHeader) if field.name not in header]:
         raise CacheError(
             f"{folder / HEADER}: has no {', '.join(missing)}: another version of Retort wrote it; "

@@ -15,11 +15,14 @@ from kd_steps.stage_entry import set_environment
 
 if TYPE_CHECKING:
     from kd_steps.adapters.teacher_cache import TeacherCache, ViewOfImage
+    from kd_steps.adapters.yolo.teacher import Teacher
+    from kd_steps.adapters.yolo.views import ViewDataset
     from kd_steps.core.answer_errors import AnswerErrors
+    from kd_steps.core.cache_header import CacheHeader
     from kd_steps.params import Params
 
-CACHE, TEACHER = Path("data/cache"), Path("models/teacher")
-CLASS_PROBABILITY_LIMIT, BOX_SIDE_LIMIT_PX = 1e-3, 0.05
+CACHE, MODELS = Path("data/cache"), Path("models")
+LIMITS = {"class_probability": 1e-3, "box_side_px": 0.05, "kept_score": 1e-3}  # fields of AnswerErrors
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -55,65 +58,64 @@ def verify(sample: int, seed: int) -> dict[str, Any]:
 
     from kd_steps.adapters.prepared import load_prepared
     from kd_steps.adapters.teacher_cache import CacheKeys, TeacherCache
-    from kd_steps.adapters.yolo.answering import cache_header, distillation_plan, trained
+    from kd_steps.adapters.yolo.answering import asked_teacher, cache_header, distillation_plan, trained, view_source
     from kd_steps.core.answer_errors import largest
     from kd_steps.params import load_params
+    from kd_steps.teaching.cache_filling import more_weight_files
 
     params, prepared = load_params(), load_prepared()
+    if params.distill.answers == "ema":
+        raise ValueError(f"{CACHE}: distill.answers is ema: the student is its own teacher and needs no cache")
     plan, images = distillation_plan(params), prepared.training_pictures()
-    sidecar, model = trained(params, TEACHER)
+    folder = MODELS / params.distill.teacher
+    sidecar, model = trained(params, folder)
+    header = cache_header(params, plan, sidecar, model, prepared.digest)
     keys = CacheKeys([image.digest for image in images], plan.all_views())
-    cache = TeacherCache(CACHE, cache_header(params, plan, sidecar, model, prepared.digest), keys)
+    cache = TeacherCache(CACHE, header, keys)
+    teacher = asked_teacher(_asking_all(params, header), model, header.classes, more_weight_files(params, sidecar))
+    views = view_source(params, images, plan, header.augmentation_digest)
     places = np.sort(np.random.default_rng(seed).permutation(len(keys))[:sample])
-    found = list(_compare(params, cache, images, plan, model, [keys[int(place)] for place in places]))
-    return _report(len(cache), len(cache.shards), seed, largest([e for e, _ in found]), [name for _, name in found])
+    found = list(_compare(cache, teacher, views, [keys[int(place)] for place in places], params.cache_logits.batch))
+    errors, others = largest([one for one, _ in found]), [name for _, name in found if name]
+    return {
+        "cache": str(CACHE),
+        "teacher": str(folder),
+        "views": len(cache),
+        "shards": len(cache.shards),
+        "sample": len(found),
+        "seed": seed,
+        "largest_error": asdict(errors),
+        "limits": LIMITS,
+        "other_pixels": others,
+        "passed": not others and all(getattr(errors, name) <= limit for name, limit in LIMITS.items()),
+    }
+
+
+def _asking_all(params: Params, header: CacheHeader) -> Params:
+    """Parameters with which a teacher's answer has every anchor."""
+    everything = {"score_threshold": 0.0, "max_anchors": sum(header.cells)}
+    return params.model_copy(update={"cache_logits": params.cache_logits.model_copy(update=everything)})
 
 
 def _compare(
-    params: Params, cache: TeacherCache, images: Sequence[Any], plan: Any, model: Any, keys: Sequence[ViewOfImage]
+    cache: TeacherCache, teacher: Teacher, views: ViewDataset, keys: Sequence[ViewOfImage], batch: int
 ) -> Iterator[tuple[AnswerErrors, str]]:
     """The errors of each view's record, and the view's name where its pixels are others than the teacher saw."""
     import torch
 
-    from kd_steps.adapters.yolo.answering import frozen, view_source
     from kd_steps.core.answer_errors import record_errors
     from kd_steps.core.views import pixel_hash
 
-    header, asked = cache.header, params.cache_logits
-    everything = asked.model_copy(update={"score_threshold": 0.0, "max_anchors": sum(header.cells)})
-    teacher = frozen(params.model_copy(update={"cache_logits": everything}), model)
-    views = view_source(params, images, plan, header.augmentation_digest)
-    places = {image.digest: place for place, image in enumerate(images)}
-    for start in range(0, len(keys), asked.batch):
-        part = keys[start : start + asked.batch]
+    header, places = cache.header, {image.digest: place for place, image in enumerate(views.images)}
+    for start in range(0, len(keys), batch):
+        part = keys[start : start + batch]
         drawn = [views.view(places[key.image], key.view) for key in part]
         answers = teacher.records(torch.stack([one["img"] for one in drawn]), [one["pixel_hash"] for one in drawn])
         for key, now in zip(part, answers, strict=True):
             stored, kept = cache.record(key.image, key.view), cache.sample(key.image, key.view)
             same = stored.pixel_hash == now.pixel_hash and (kept is None or pixel_hash(kept[0]) == stored.pixel_hash)
-            name = "" if same else f"{images[places[key.image]].path}: {key.view}"
+            name = "" if same else f"{views.images[places[key.image]].path}: {key.view}"
             yield record_errors(stored, now, header.imgsz_px, header.score_threshold, header.max_anchors), name
-
-
-def _report(views: int, shards: int, seed: int, errors: AnswerErrors, others: Sequence[str]) -> dict[str, Any]:
-    limits = {
-        "class_probability": CLASS_PROBABILITY_LIMIT,
-        "box_side_px": BOX_SIDE_LIMIT_PX,
-        "kept_score": CLASS_PROBABILITY_LIMIT,
-    }
-    largest = asdict(errors)
-    other_pixels = [name for name in others if name]
-    return {
-        "cache": str(CACHE),
-        "views": views,
-        "shards": shards,
-        "sample": len(others),
-        "seed": seed,
-        "largest_error": largest,
-        "limits": limits,
-        "other_pixels": other_pixels,
-        "passed": not other_pixels and all(largest[name] <= limit for name, limit in limits.items()),
-    }
 
 
 def verdict_lines(report: dict[str, Any]) -> list[str]:
@@ -122,7 +124,7 @@ def verdict_lines(report: dict[str, Any]) -> list[str]:
     neck = ", ".join(f"{what} {errors[what]:.2g}" for what in ("attention", "pooled", "vectors") if errors[what])
     return [
         f"{report['cache']}: {report['shards']} shards with {report['views']:,} views, each with the bytes as written",
-        f"{report['sample']} views (seed {report['seed']}) answered again by {TEACHER}; largest errors:",
+        f"{report['sample']} views (seed {report['seed']}) answered again by {report['teacher']}; largest errors:",
         f"  class probability   {errors['class_probability']:.6f} at {errors['anchors']:,} anchors "
         f"(limit {limits['class_probability']:g})",
         f"  box side            {errors['box_side_px']:.4f} px (limit {limits['box_side_px']:g} px)",
@@ -145,10 +147,11 @@ def info() -> dict[str, Any]:
     from kd_steps.adapters.cache_contents import cache_contents
     from kd_steps.adapters.files import read_json
 
-    contents, sidecar = cache_contents(CACHE), TEACHER / "sidecar.json"
-    teacher = read_json(sidecar) if sidecar.exists() else {}
-    same = teacher.get("sha256") == contents.header.get("teacher_sha256")
-    return {"cache": str(CACHE), **asdict(contents), "teacher": teacher["model"] if same else None}
+    contents = cache_contents(CACHE)
+    notes = {path.parent: read_json(path) for path in sorted(MODELS.glob("**/sidecar.json"))}
+    mine = [folder for folder, note in notes.items() if note["sha256"] == contents.header["teacher_sha256"]]
+    teacher = f"{mine[0]} ({notes[mine[0]]['model']})" if mine else None
+    return {"cache": str(CACHE), **asdict(contents), "teacher": teacher}
 
 
 def info_lines(report: dict[str, Any]) -> list[str]:
@@ -164,7 +167,7 @@ def info_lines(report: dict[str, Any]) -> list[str]:
     facts = {
         "views": f"{report['views']:,}, {header['imgsz_px']} px wide, of {report['pictures']:,} pictures",
         "plan": f"V = {header['views']} mosaic and {header['closing_views']} closing views, seed {header['seed']}",
-        "teacher": f"{report['teacher'] or f'not the one in {TEACHER} now'}, sha256 {header['teacher_sha256'][:12]}, "
+        "teacher": f"{report['teacher'] or f'none that lies in {MODELS} now'}, sha256 {header['teacher_sha256'][:12]}, "
         f"{header['precision']}",
         "head": f"{len(header['cells'])} levels, {sum(header['cells']):,} anchors, {bins}, {branches}",
         "classes": ", ".join(header["classes"]),
