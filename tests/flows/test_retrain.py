@@ -11,7 +11,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from flows.dag import is_up_to_date, stages_in_order
+from flows.dag import is_up_to_date, stages_in_order, why_out_of_date
 from flows.dvc_process import InfrastructureError, StageFailedError, reproduce
 from kd_steps.stage_entry import ENVIRONMENT
 
@@ -108,6 +108,41 @@ def test_stages_come_after_what_they_need(project):
     assert (stages_in_order(project)[0].retries, stages_in_order(project)[1].retries) == (1, 2)
     with pytest.raises(ValueError, match="no stage 'gaet'; there are: register, gate, prepare"):
         stages_in_order(project, "gaet")
+
+
+CHAIN = """
+stages:
+  teacher:
+    cmd: mkdir -p models && echo t > models/teacher
+    outs: [models/teacher]
+  assistant:
+    foreach: ${chain}
+    do:
+      cmd: mkdir -p models/assistants && cp models/${item.taught_by} models/assistants/${key}
+      deps: ["models/${item.taught_by}"]
+      outs: ["models/assistants/${key}"]
+  student:
+    cmd: cp models/${teacher} student
+    deps: ["models/${teacher}"]
+    outs: [student]
+"""
+
+
+def test_stages_that_are_there_only_when_asked_for_have_names_like_any_other(tmp_path):
+    root = make_project(tmp_path / "chain", CHAIN)
+    (root / "params.yaml").write_text("chain: {}\nteacher: teacher\n")
+    assert [stage.name for stage in stages_in_order(root)] == ["teacher", "student"]
+    (root / "params.yaml").write_text(
+        "chain: {s: {taught_by: assistants/m}, m: {taught_by: teacher}}\nteacher: assistants/s\n"
+    )
+    assert [stage.name for stage in stages_in_order(root)] == ["teacher", "assistant@m", "assistant@s", "student"]
+    assert [stage.name for stage in stages_in_order(root, "assistant@m")] == ["teacher", "assistant@m"]
+    assert set(why_out_of_date(root)) == {"teacher", "assistant@m", "assistant@s", "student"}
+    for name in ("teacher", "assistant@m"):
+        assert not is_up_to_date(root, name)
+        reproduce(root, name, False, None, lambda line: None)
+        assert is_up_to_date(root, name)
+    assert set(why_out_of_date(root)) == {"assistant@s", "student"}
 
 
 def test_the_flow_runs_then_shows_cached_then_fails_with_the_rule(project, prefect_server):
