@@ -1,15 +1,28 @@
 """Stage `cache_logits`: every view answered once, after a kill too."""
 
+import errno
 import json
+import os
 import shutil
 import signal
+import subprocess
 from pathlib import Path
 
 import pytest
 import torch
-from training_fixture import kill_when, params_of, tree_digest, write_model, write_params, write_training_project
+from training_fixture import (
+    SMALL,
+    kill_when,
+    params_of,
+    run_stage_in,
+    tree_digest,
+    write_model,
+    write_params,
+    write_training_project,
+)
 
 from kd_steps import cache_logits
+from kd_steps.adapters.files import sole_writer
 from kd_steps.adapters.prepared import load_prepared
 from kd_steps.adapters.teacher_cache import CacheKeys, TeacherCache
 
@@ -87,9 +100,89 @@ def test_a_kill_loses_no_finished_shard(cached, tmp_path, monkeypatch):
     monkeypatch.chdir(root)
     cache_logits.main()
     assert metrics(root)["teacher_forwards"] == 16 - 4 * len(finished)
-    # The killed process may have had another number of threads, which moves a float's last bit; its shards stay.
-    whole, undisturbed = tree_digest(root / "data/cache"), tree_digest(cached / "data/cache")
-    assert {name: digest for name, digest in whole.items() if not name.startswith(".")} == undisturbed | kept
+    whole = tree_digest(root / "data/cache")
+    assert whole == tree_digest(cached / "data/cache")
+    assert whole == whole | kept
+
+
+OTHER_STUDENTS = {
+    "schedule": {"lr0": 0.5, "warmup_epochs": 1, "gamma_epochs": 9, "batch": 2},
+    "weights": {"class_weight": 3.0, "box_weight": 0.5, "attention_weight": 2.0, "box_temperature": 2.0},
+    "student": {"model": {**SMALL, "width_multiple": 0.25}},
+}
+
+
+@pytest.mark.parametrize("other", OTHER_STUDENTS)
+def test_another_student_schedule_or_weights_pay_for_no_teacher_forward(cached, tmp_path, monkeypatch, other):
+    root = shutil.copytree(cached, tmp_path / other)
+    before = tree_digest(root / "data/cache")
+    distill = params_of(root).distill.model_dump(mode="json")
+    phases = {name: {**phase, "temperature": 1.5, "soft_weight": 2.0} for name, phase in distill["phases"].items()}
+    write_params(root, distill={**distill, **OTHER_STUDENTS[other], "phases": phases})
+    monkeypatch.chdir(root)
+    cache_logits.main()
+    assert metrics(root)["teacher_forwards"] == 0
+    assert metrics(root)["views"] == 16
+    assert tree_digest(root / "data/cache") == before
+
+
+def tear(path):
+    path.write_bytes(path.read_bytes()[:1000])
+
+
+def flip_a_bit(path):
+    data = bytearray(path.read_bytes())
+    data[len(data) // 3] ^= 4
+    path.write_bytes(data)
+
+
+@pytest.mark.parametrize("damage", [tear, flip_a_bit])
+def test_a_damaged_shard_alone_is_made_again(cached, tmp_path, monkeypatch, damage):
+    root = shutil.copytree(cached, tmp_path / "damaged")
+    before = tree_digest(root / "data/cache")
+    damage(root / "data/cache/shard-00002.arrow")
+    assert tree_digest(root / "data/cache") != before
+    monkeypatch.chdir(root)
+    cache_logits.main()
+    assert metrics(root)["teacher_forwards"] == 4
+    assert tree_digest(root / "data/cache") == before
+
+
+def test_a_full_disk_ends_the_stage_plainly_and_the_next_run_goes_on(cached, tmp_path):
+    root = tmp_path / "full"
+    shutil.copytree(cached, root, ignore=shutil.ignore_patterns("cache", "cache.json"))
+    folder = root / "data/cache"
+    folder.mkdir()
+    size = max(path.stat().st_size for path in (cached / "data/cache").glob("*.arrow")) * 5 // 2 // 1024
+    mount = ["mount", "-t", "tmpfs", "-o", f"size={size}k", "tmpfs", str(folder)]
+    done = subprocess.run(mount, capture_output=True, text=True, check=False)
+    if done.returncode:
+        pytest.skip(f"this user may not mount a small file system: {done.stderr.strip()}")
+    try:
+        done = run_stage_in(root, "cache_logits")
+        assert done.returncode == 1
+        assert f"error: [Errno {errno.ENOSPC}]" in done.stderr
+        assert os.strerror(errno.ENOSPC) in done.stderr
+        assert "Traceback" not in done.stderr
+        finished = len(list(folder.glob("shard-*.json")))
+        assert 0 < finished < 4
+        subprocess.run(["mount", "-o", "remount,size=10m", str(folder)], check=True)
+        done = run_stage_in(root, "cache_logits")
+        assert done.returncode == 0, done.stderr
+        assert metrics(root)["teacher_forwards"] == 16 - 4 * finished
+        assert tree_digest(folder) == tree_digest(cached / "data/cache")
+    finally:
+        subprocess.run(["umount", str(folder)], check=True)
+
+
+def test_a_second_writer_is_refused(cached, tmp_path, monkeypatch):
+    root = shutil.copytree(cached, tmp_path / "two")
+    monkeypatch.chdir(root)
+    with (
+        sole_writer(root / "data/cache"),
+        pytest.raises(ValueError, match="data/cache: another process is writing there"),
+    ):
+        cache_logits.main()
 
 
 def test_another_seed_replaces_the_cache_and_says_why(cached, tmp_path, monkeypatch, capsys):

@@ -269,7 +269,10 @@ class TeacherCache:
         batch, row = divmod(place - (self._ends[shard - 1] if shard else 0), BATCH_ROWS)
         rows = self._readers[shard].get_batch(batch)
         if rows["image"][row].as_py() != image:
-            raise CacheError(f"{self.shards[shard]}: another picture in batch {batch}; run `dvc repro -f cache_logits`")
+            raise CacheError(
+                f"{self.shards[shard]}: batch {batch} holds another picture than its place says; remove {self.folder} "
+                "and run `dvc repro cache_logits`"
+            )
 
         sizes = _sizes(self.header)
 

@@ -1,12 +1,13 @@
 """Atomic writes and folders that survive a kill."""
 
 import json
+import signal
 import subprocess
 import sys
 
 import pytest
 
-from kd_steps.adapters.files import atomic_path, read_json, resumable_folder, sha256_of, write_json
+from kd_steps.adapters.files import atomic_path, read_json, resumable_folder, sha256_of, sole_writer, write_json
 
 
 def test_an_error_while_writing_leaves_the_old_file_and_no_other(tmp_path):
@@ -70,3 +71,29 @@ def test_a_folder_is_gone_on_with_only_by_the_same_run(tmp_path):
     (folder / "work").write_text("a finished run's")
     assert not resumable_folder(folder, {"seed": 1})
     assert not (folder / "work").exists()
+
+
+HOLD = """
+import sys, time; from pathlib import Path; from kd_steps.adapters.files import sole_writer
+with sole_writer(Path(sys.argv[1])):
+    print("held", flush=True); time.sleep(600)
+"""
+
+
+def test_a_folder_has_one_writer_and_a_killed_one_lets_go(tmp_path):
+    folder = tmp_path / "new/cache"
+    with subprocess.Popen([sys.executable, "-c", HOLD, str(folder)], stdout=subprocess.PIPE, text=True) as other:
+        assert other.stdout.readline() == "held\n"
+        with pytest.raises(ValueError, match=r"cache: another process is writing there; wait"), sole_writer(folder):
+            raise AssertionError("never here")
+        other.send_signal(signal.SIGKILL)
+        other.wait()
+    with sole_writer(folder):
+        assert not list(folder.iterdir()), "holding it leaves no file in an output of DVC's"
+
+
+def test_a_writers_own_faults_go_through_and_let_go(tmp_path):
+    with pytest.raises(BlockingIOError, match="own"), sole_writer(tmp_path):
+        raise BlockingIOError("own")
+    with sole_writer(tmp_path):
+        pass
