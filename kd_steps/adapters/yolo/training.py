@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from ultralytics.data.build import InfiniteDataLoader, build_dataloader
+from ultralytics.data.build import build_dataloader
 from ultralytics.models.yolo.detect import DetectionTrainer
 from ultralytics.nn.tasks import DetectionModel, load_checkpoint
 from ultralytics.utils import LOGGER, RANK, WORLD_SIZE
@@ -23,11 +23,12 @@ from kd_steps.adapters.yolo import distributed, resuming
 from kd_steps.adapters.yolo.distiller import Distiller
 from kd_steps.adapters.yolo.freezing import HeadOnly
 from kd_steps.adapters.yolo.guards import require_finite_gradient, require_finite_loss
+from kd_steps.adapters.yolo.loading import training_loader
 from kd_steps.adapters.yolo.mean_teacher import MeanTeacher
 from kd_steps.adapters.yolo.models import head_geometry, switch_off_integrations
 from kd_steps.adapters.yolo.training_model import TrainingModel
 from kd_steps.adapters.yolo.training_run import TrainingRun
-from kd_steps.adapters.yolo.views import EpochSampler, LabelledDataset, ViewDataset
+from kd_steps.adapters.yolo.views import LabelledDataset
 from kd_steps.core.lr_guard import soft_and_task
 
 
@@ -150,34 +151,7 @@ class RetortTrainer(DetectionTrainer):
         if mode == "val":
             val = LabelledDataset(self.spec.val, augment=False, prefix="val: ", **options)
             return build_dataloader(val, batch_size, workers=0, shuffle=False, rank=rank, device=self.device)
-        return self._train_loader(batch_size, options)
-
-    def _train_loader(self, batch_size: int, options: dict[str, Any]) -> InfiniteDataLoader:
-        run, mix = self.spec, self.spec.new_parts
-        cached = run.distillation.cached if run.distillation else None
-        if cached is not None and cached.keeps_views:
-            options["cache"] = None  # no picture is decoded
-        dataset = ViewDataset(
-            run.train, run.plan, run.seed, run.augmentation_digest, cached, prefix="train: ", **options
-        )
-        new_count = mix.count if mix else 0
-        sampler = EpochSampler(
-            count=len(run.train) - new_count,
-            seed=run.seed,
-            rank=max(RANK, 0),
-            world_size=max(self.world_size, 1),
-            new_count=new_count,
-            draws=mix.per_epoch if mix else 0,
-            new_share=mix.share if mix else 0.0,
-        )
-        return InfiniteDataLoader(
-            dataset,
-            batch_size=min(batch_size, len(sampler)),
-            sampler=sampler,
-            num_workers=run.loader_workers,
-            collate_fn=ViewDataset.collate_fn,
-            pin_memory=self.device.type == "cuda",
-        )
+        return training_loader(self.spec, max(RANK, 0), max(self.world_size, 1), batch_size, options)
 
     def preprocess_batch(self, batch: dict[str, Any]) -> dict[str, Any]:
         batch = super().preprocess_batch(batch)
