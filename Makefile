@@ -54,7 +54,7 @@ ui: setup ## the MLflow and Prefect pages on loopback; Ctrl-C ends both
 	@retort ui
 
 bench: setup ## the benchmarks; results go to tests/bench/results/
-	@for file in tests/bench/*_speed.py; do echo "== $$file"; python "$$file"; done
+	@for file in tests/bench/{*_speed,cache_size}.py; do echo "== $$file"; python "$$file"; done
 
 deps: setup ## write the Python files that each stage imports into dvc.yaml
 	@python tests/stage_deps.py
