@@ -16,6 +16,14 @@ def pytest_configure():
     os.environ.setdefault("YOLO_CONFIG_DIR", CONFIGURATION.name)
 
 
+def pytest_collection_modifyitems(items):
+    """Let the flow's tests come last: once Prefect has run in a process, each process forked from it ends with code 1.
+
+    Stages never share a process with Prefect: the flow starts DVC, and DVC the stages.
+    """
+    items.sort(key=lambda item: "flows" in item.path.parts)
+
+
 @pytest.fixture(scope="session")
 def engine_project(tmp_path_factory):
     """A project after `export`; read-only for tests."""

@@ -8,7 +8,6 @@ import time
 from pathlib import Path
 
 import pytest
-import yaml
 from tiny_project import (
     STAGES,
     FinishedProject,
@@ -22,6 +21,7 @@ from tiny_project import (
     ran,
     read,
     run,
+    stages_of,
     versions,
 )
 from yolo_folder import jpeg
@@ -82,7 +82,7 @@ def test_nothing_lies_outside_the_declared_outputs(finished_project):
 @pytest.mark.parametrize("stage", STAGES)
 def test_a_stage_reads_its_dependencies_and_writes_its_outputs_only(finished_project, stage):
     """What its Python opened while it ran, held against dvc.yaml."""
-    description = yaml.safe_load((finished_project.root / "dvc.yaml").read_text())["stages"][stage]
+    description = stages_of(finished_project.root)[stage]
     outputs, opened = outs_of(finished_project.root)[stage], finished_project.opened[stage]
     seen = [(writes, lasting(path)) for writes, path in opened if not path.startswith(ALLOWED)]
     read_paths = {path for writes, path in seen if not writes}

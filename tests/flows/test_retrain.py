@@ -89,9 +89,13 @@ def task_states(flow_state) -> dict[str, tuple[str, int]]:
     from prefect.client.orchestration import get_client
     from prefect.client.schemas.filters import FlowRunFilter
 
+    deadline = time.monotonic() + 20  # the server takes up a task's last state a little after the flow has ended
     with get_client(sync_client=True) as client:
         chosen = FlowRunFilter(id={"any_": [flow_state.state_details.flow_run_id]})
         runs = client.read_task_runs(flow_run_filter=chosen)
+        while any(run.state_name == "Running" for run in runs) and time.monotonic() < deadline:
+            time.sleep(0.1)
+            runs = client.read_task_runs(flow_run_filter=chosen)
     return {run.name: (run.state_name, run.run_count) for run in runs}
 
 
