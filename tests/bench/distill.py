@@ -28,6 +28,7 @@ DIFFERENCES = {
     "cached-native-20": ("cached-20", "native-20"),
     "cached-live-20": ("cached-20", "live-20"),
     "native-plain-20": ("native-20", "plain-20"),
+    "plain-default-20": ("plain-20", "default-20"),
     "cached-plain-250": ("cached-250", "plain-250"),
     "cached-plain-250-steps": ("cached-250", "plain-250-steps"),
     "cached-plain-time": ("cached-20", "plain-time"),

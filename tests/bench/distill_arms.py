@@ -19,14 +19,15 @@ class Arm:
     """One arm.
 
     Attributes:
-        kind: how the student is taught.
+        kind: how the student is taught; ``native`` is Ultralytics' distillation in our trainer, ``default`` is its own
+            trainer as it comes, without a teacher.
         epochs: of its training.
         labels: labelled pictures; the plain arms see only these, the distilled ones the others without labels.
         views: mosaic views a picture, of a cached teacher; 0: the product's default.
         nominal_batch: pictures an optimizer update.
     """
 
-    kind: Literal["plain", "cached", "live", "native"]
+    kind: Literal["plain", "cached", "live", "native", "default"]
     epochs: int
     labels: int = 1000
     views: int = 0
@@ -43,6 +44,7 @@ ARMS = {
     "plain-250-steps": Arm("plain", 80, labels=250),  # as many steps as the distilled arm takes
     "plain-time": Arm("plain", 24),  # the wall-clock of cached-20 with its cache build, by the measured ratios
     "live-20": Arm("live", 20),
+    "default-20": Arm("default", 20),
     "plain-60": Arm("plain", 60),
     "cached-60": Arm("cached", 60),
     "cached-20-v2": Arm("cached", 20, views=2),
@@ -61,7 +63,8 @@ def run_arm(arm: Arm, seed: int, folder: Path) -> dict[str, Any]:
         folder: where it keeps its checkpoints and its cache; an interrupted run goes on there.
     """
     params = setting.parameters(seed, arm.epochs, arm.nominal_batch, arm.views)
-    measured = _native(arm, params, folder) if arm.kind == "native" else _ours(arm, params, folder)
+    trainings = {"native": _native, "default": _default}
+    measured = trainings.get(arm.kind, _ours)(arm, params, folder)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     return {"seed": seed, "epochs": arm.epochs, "labels": arm.labels, "peak_memory_bytes": peak, **measured}
 
@@ -151,11 +154,26 @@ def _native(arm: Arm, params: Any, folder: Path) -> dict[str, Any]:
     run = training_run(params, setting.pictures("train"), teacher_plan(params.distill), folder)
     options = {**run.options, "distill_model": str(setting.SCRATCH / "teacher/weights.pt")}
     NativeTrainer(replace(run, options=options)).train()
-    with results_of(folder).open(encoding="utf-8", newline="") as stream:
+    return {**_last_row(results_of(folder)), "teacher_forwards": arm.epochs * len(run.train)}
+
+
+def _default(arm: Arm, params: Any, folder: Path) -> dict[str, Any]:
+    """Ultralytics' own trainer, fp32, with its own order and views."""
+    from distill_native import default_trainer
+
+    shutil.rmtree(folder, ignore_errors=True)
+    train, test = setting.pictures("train"), setting.pictures("test")
+    closing = round(arm.epochs * params.distill.close_mosaic_fraction)
+    trainer = default_trainer(train, test, folder, arm.epochs, closing, params.seed, teacher=None)
+    trainer.train()
+    return {**_last_row(trainer.csv), "teacher_forwards": 0}
+
+
+def _last_row(table: Path) -> dict[str, float]:
+    with table.open(encoding="utf-8", newline="") as stream:
         last = list(csv.DictReader(stream, skipinitialspace=True))[-1]
     return {
         "map50_95": float(last["metrics/mAP50-95(B)"]),
         "map50": float(last["metrics/mAP50(B)"]),
         "seconds": round(float(last["time"]), 1),
-        "teacher_forwards": arm.epochs * len(run.train),
     }

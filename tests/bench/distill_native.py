@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -42,33 +42,45 @@ class NativeTrainer(RetortTrainer):
         return False
 
 
-def default_trainer(pictures: Sequence[Any], folder: Path, epochs: int, teacher: str | None) -> DetectionTrainer:
+def default_trainer(
+    train: Sequence[Any],
+    val: Sequence[Any],
+    folder: Path,
+    epochs: int,
+    close_mosaic: int,
+    seed: int,
+    teacher: str | None,
+) -> DetectionTrainer:
     """Ultralytics' own trainer with its defaults on this machine, pictures in memory; with a teacher, distilling."""
-    data = _yolo_layout(pictures, folder / "set")
     options = {
         "model": STUDENT_MODEL,
-        "data": str(data),
+        "data": str(_yolo_layout({"train": train, "val": val}, folder / "set")),
         "imgsz": IMGSZ_PX,
         "batch": RECIPE["batch"],
         "optimizer": RECIPE["optimizer"],
         "epochs": epochs,
-        "close_mosaic": 0,
+        "close_mosaic": close_mosaic,
+        "seed": seed,
         "cache": "ram",
         "device": "cpu",
         "plots": False,
+        "val": False,  # only after the last epoch, as in ours
+        "exist_ok": True,
         "save_dir": str(folder / "run"),
     }
     return DetectionTrainer(overrides={**options, **({"distill_model": teacher} if teacher else {})})
 
 
-def _yolo_layout(pictures: Sequence[Any], folder: Path) -> Path:
-    for name in ("images", "labels"):
-        (folder / name).mkdir(parents=True)
-    for picture in pictures:
-        (folder / "images" / picture.path.name).symlink_to(picture.path)
-        text = format_yolo(Labels(picture.class_ids, picture.boxes_xywh))
-        (folder / "labels" / f"{picture.path.stem}.txt").write_text(text, encoding="utf-8")
+def _yolo_layout(splits: Mapping[str, Sequence[Any]], folder: Path) -> Path:
+    for split, pictures in splits.items():
+        images, labels = folder / "images" / split, folder / "labels" / split
+        for wanted in (images, labels):
+            wanted.mkdir(parents=True)
+        for picture in pictures:
+            (images / picture.path.name).symlink_to(picture.path)
+            text = format_yolo(Labels(picture.class_ids, picture.boxes_xywh))
+            (labels / f"{picture.path.stem}.txt").write_text(text, encoding="utf-8")
     data = folder / "data.yaml"
-    names = dict(enumerate(classes()))
-    data.write_text(json.dumps({"path": str(folder), "train": "images", "val": "images", "names": names}))
+    described = {"path": str(folder), "train": "images/train", "val": "images/val", "names": dict(enumerate(classes()))}
+    data.write_text(json.dumps(described))
     return data

@@ -41,7 +41,8 @@ def seconds_of(kind: str, pictures: list[Any], folder: Path) -> float:
     weights = str(setting.SCRATCH / "teacher/weights.pt")
     fresh = teacher_plan(params.distill)
     if kind.startswith("default"):
-        return timed(default_trainer(pictures, folder, EPOCHS, weights if kind == "default-native" else None))
+        taught_by = weights if kind == "default-native" else None
+        return timed(default_trainer(pictures, pictures[:16], folder, EPOCHS, 0, 0, taught_by))
     if kind == "native":
         run = training_run(params, pictures, fresh, folder)
         return timed(NativeTrainer(replace(run, options={**run.options, "distill_model": weights})))
