@@ -24,7 +24,9 @@ def main() -> None:
     seed = named()
     params, prepared = load_params().model_copy(update={"seed": seed}), load_prepared()
     model = initial_model(params.distill, None, prepared.classes, seed)
-    measured = train_student(params, prepared, model, plain_lesson(params), FOLDER / str(seed), "plain_student")
+    measured = train_student(
+        params, prepared, model, plain_lesson(params, prepared), FOLDER / str(seed), "plain_student"
+    )
     write_json(SCORES / f"student_{seed}.json", measured)
 
 

@@ -16,7 +16,7 @@ from tqdm import tqdm
 from kd_steps.adapters import images
 from kd_steps.adapters.files import swap_folder, write_json
 from kd_steps.adapters.parallel import map_in_order
-from kd_steps.adapters.prepared_set import PreparedWriter, write_data_yaml, yolo_text
+from kd_steps.adapters.prepared_set import PictureWriter, PreparedWriter, write_data_yaml, yolo_text
 from kd_steps.core.boxes import Boxes
 from kd_steps.core.held_out import check_known, erase
 from kd_steps.core.labelled import UNLABELLED
@@ -26,12 +26,12 @@ from kd_steps.core.splits import SplitRules
 from kd_steps.params import Params, load_params
 from kd_steps.stage_entry import run_stage
 
-PREPARED = Path("data/prepared")
+PREPARED, WITHOUT_LABELS = Path("data/prepared"), Path("data/unlabelled")
 HELD_OUT = Path("data/new_parts/held_out")
 STAGING = Path(".retort/prepare")
 # What every worker needs; imagehash imports scipy only when it hashes the first picture, which takes a second.
 WORKER_MODULES = ("kd_steps.prepare", "scipy.fftpack")
-SPLITS = ("train", "val", "test", "defect_free", UNLABELLED)
+SPLITS = ("train", "val", "test", "defect_free")
 
 
 def main() -> None:
@@ -48,14 +48,15 @@ def main() -> None:
     plan = plan_set(source, facts, rules, new_parts.classes, new_parts.shots)
     refuse(plan.faults)
     write_shots(source, facts, plan, STAGING)
-    summary = write_base(source, facts, plan, STAGING)
-    write_json(STAGING / "prepared" / "dataset.json", {"source": params.prepare.source.kind, **summary})
-    swap_folder(STAGING / "prepared", PREPARED)
-    swap_folder(STAGING / "held_out", HELD_OUT)
+    base, unlabelled = write_pictures(source, facts, plan, STAGING)
+    write_json(STAGING / "prepared" / "dataset.json", {"source": params.prepare.source.kind, **base})
+    write_json(STAGING / "unlabelled" / "dataset.json", unlabelled)
+    for folder in (PREPARED, WITHOUT_LABELS, HELD_OUT):
+        swap_folder(STAGING / folder.name, folder)
     shutil.rmtree(STAGING)
-    for warning in plan.warnings:
+    for warning in (*plan.warnings, *plan.unlabelled_warnings):
         tqdm.write(f"warning: {warning}")
-    counts = ", ".join(f"{n} {split}" for split, n in summary["images"].items())
+    counts = ", ".join(f"{n} {split}" for split, n in {**base["images"], **unlabelled["images"]}.items())
     tqdm.write(f"{PREPARED}: {counts} pictures; {HELD_OUT}: {len(plan.shots)} shots of {plan.new_classes}")
 
 
@@ -175,32 +176,46 @@ class Placement:
     lost: NDArray[np.bool_] | None
 
 
-def write_base(source: SourceSet, facts: list[PictureFacts], plan: Plan, staging: Path) -> dict[str, Any]:
-    """Write pictures, labels, tables and ``data.yaml`` of the base set; returns what ``dataset.json`` tells of it."""
-    root = staging / "prepared"
+def write_pictures(
+    source: SourceSet, facts: list[PictureFacts], plan: Plan, staging: Path
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Write the base set (pictures, labels, tables, ``data.yaml``) and, in a folder of its own, what is unlabelled.
+
+    A teacher learns from labels alone, so unlabelled pictures that come or go must leave its data as they are.
+
+    Returns:
+        What ``dataset.json`` tells of the base set, and of the unlabelled one.
+    """
+    root, without_labels = staging / "prepared", staging / "unlabelled"
+    (without_labels / "images").mkdir(parents=True)
     names = [*plan.classes, *plan.new_classes]
     jobs = [_placement(source.images[p.index], facts[p.index], p, staging) for p in plan.pictures]
-    with PreparedWriter(root, SPLITS, names, len(plan.classes)) as writer:
+    with (
+        PreparedWriter(root, SPLITS, names, len(plan.classes)) as base,
+        PictureWriter(without_labels) as unlabelled,
+    ):
+        unlabelled.counts[UNLABELLED] = 0
         placed = map_in_order(place, jobs, "prepare: write", WORKER_MODULES)
         for picture, job, measured in zip(plan.pictures, jobs, placed, strict=True):
-            path = PurePosixPath(job.target.relative_to(root).as_posix())
             group = source.images[picture.index].group
-            writer.add(path, picture.split, group, measured, picture.class_ids, picture.boxes_xyxy_px)
+            if picture.split == UNLABELLED:
+                path = PurePosixPath(job.target.relative_to(without_labels).as_posix())
+                unlabelled.add_picture(path, picture.split, group, measured)
+            else:
+                path = PurePosixPath(job.target.relative_to(root).as_posix())
+                base.add(path, picture.split, group, measured, picture.class_ids, picture.boxes_xyxy_px)
     write_data_yaml(root / "data.yaml", {"train": "images/train", "val": "images/val"}, plan.classes)
-    return {
-        "classes": plan.classes,
-        "new_classes": plan.new_classes,
-        "images": writer.counts,
-        "digest": writer.digest(),
-        "warnings": plan.warnings,
-    }
+    told = {"images": dict(base.counts), "digest": base.digest(), "warnings": plan.warnings}
+    other = {"images": dict(unlabelled.counts), "digest": unlabelled.digest(), "warnings": plan.unlabelled_warnings}
+    return {"classes": plan.classes, "new_classes": plan.new_classes, **told}, other
 
 
 def _placement(image: SourceImage, facts: PictureFacts, picture: PlannedPicture, staging: Path) -> Placement:
     suffix = image.suffix if picture.lost is None else ".png"
+    folder = "unlabelled/images" if picture.split == UNLABELLED else f"prepared/images/{picture.split}"
     return Placement(
         incoming=_incoming(image, staging / "incoming"),
-        target=staging / "prepared" / "images" / picture.split / f"{image.image_id}{suffix}",
+        target=staging / folder / f"{image.image_id}{suffix}",
         facts=facts,
         template=None if picture.lost is None else image.template,
         boxes_xyxy_px=image.boxes_xyxy_px,

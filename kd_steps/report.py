@@ -26,7 +26,8 @@ from kd_steps.stage_entry import run_stage
 if TYPE_CHECKING:
     from kd_steps.adapters.dossier import Panel, Sample
 
-METRICS, PREPARED, EVALUATION = Path("metrics"), Path("data/prepared"), Path("evaluation")
+METRICS, EVALUATION = Path("metrics"), Path("evaluation")
+PREPARED, WITHOUT_LABELS = Path("data/prepared"), Path("data/unlabelled")
 PAGE = Path("report/index.html")
 TEACHER = "teacher"
 MOST_CURVES = 12  # charts of classes; beyond, only the classes that the students know worst
@@ -62,6 +63,8 @@ def main() -> None:
         ),
         "validation": _optional(METRICS / "validation.json"),
         "dataset": _optional(PREPARED / "dataset.json"),
+        "unlabelled": sum(_optional(WITHOUT_LABELS / "dataset.json").get("images", {}).values()),
+        "teacher_choice": _optional(METRICS / "teacher_choice.json"),
         "lineage": lineage_of(Path.cwd()),
         "versions": versions_of(Path.cwd()),
     }

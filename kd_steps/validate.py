@@ -10,11 +10,11 @@ import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
-from kd_steps.adapters.files import read_json, sha256_of, write_json
+from kd_steps.adapters.files import sha256_of, write_json
 from kd_steps.adapters.images import PictureError, decode_bgr, measure
 from kd_steps.adapters.parallel import map_in_order
 from kd_steps.adapters.part_sets import PartSet, read_part_sets
-from kd_steps.adapters.prepared import PREPARED, PreparedSet, load_prepared
+from kd_steps.adapters.prepared import PreparedSet, UnlabelledSet, load_prepared, load_unlabelled
 from kd_steps.core.data_tables import boxes_table, images_table, label_fault, label_path, measured_row
 from kd_steps.core.labelled import UNLABELLED
 from kd_steps.core.matching import CORNERS
@@ -47,18 +47,19 @@ def main() -> None:
     params, root = load_params(), Path.cwd()
     for token in (BASE_TOKEN, NEW_PARTS_TOKEN):
         token.unlink(missing_ok=True)  # whatever happens from here, no old verdict counts
-    prepared, notes = load_prepared(), read_json(PREPARED / "dataset.json")["warnings"]
+    prepared, unlabelled = load_prepared(), load_unlabelled()
     contract = current_contract(params.preprocessing, params.augmentation)
     context = open_context(root)
     suites = load_suites(context, root)  # before the pictures are read: a broken suite is told at once
 
     part_sets = read_part_sets(NEW_PARTS)
     part_classes = sorted({name for part_set in part_sets for name in part_set.names} - set(prepared.classes))
-    images = images_table(prepared.images, read_pictures(prepared), params.prepare.splits.near_duplicate_bits)
+    listed = listed_pictures(prepared, unlabelled)
+    images = images_table(listed, read_pictures(prepared, listed), params.prepare.splits.near_duplicate_bits)
     tables = {
         "images": images,
         "boxes": boxes_table(prepared.boxes, prepared.images, [*prepared.classes, *prepared.new_classes]),
-        "parity": compare_preprocessing(images, prepared.root, params, contract),
+        "parity": compare_preprocessing(images, params, contract),
         "new_parts": new_parts_table(read_parts(part_sets), prepared.images),
     }
     parameters = {
@@ -70,7 +71,7 @@ def main() -> None:
     checks = {name: run_suite(context, suites[name], table, parameters) for name, table in tables.items()}
     build_data_docs(context, root)
     found = {name: suite_verdict(checks[name], table) for name, table in tables.items()}
-    said = verdict(found, counts(tables, part_classes), notes)
+    said = verdict(found, counts(tables, part_classes), [*prepared.warnings, *unlabelled.warnings])
     write_json(VERDICT, said)
     PAGE.write_text(validation_page(said), encoding="utf-8")
     for warning in said["warnings"]:
@@ -82,8 +83,15 @@ def main() -> None:
     write_json(NEW_PARTS_TOKEN, {"passed": True, "classes": part_classes, "digest": parts_digest(part_sets)})
 
 
-def read_pictures(prepared: PreparedSet) -> pd.DataFrame:
-    """Read every picture and every label file of the prepared set, and hold the labels against the boxes table.
+def listed_pictures(prepared: PreparedSet, unlabelled: UnlabelledSet) -> pd.DataFrame:
+    """The ``images`` tables of both sets as one, with ``file``: the path from the project's folder."""
+    sets = [s for s in (prepared, unlabelled) if not s.images.empty]
+    tables = [s.images.assign(file=[str(s.root / path) for path in s.images["path"]]) for s in sets]
+    return pd.concat(tables, ignore_index=True)
+
+
+def read_pictures(prepared: PreparedSet, listed_images: pd.DataFrame) -> pd.DataFrame:
+    """Read every listed picture and the label files of the prepared set, and hold those against the boxes table.
 
     Unlabelled pictures have no label file.
     """
@@ -91,11 +99,11 @@ def read_pictures(prepared: PreparedSet) -> pd.DataFrame:
     class_ids = prepared.boxes["class_id"].to_numpy(dtype=np.int64)
     corners = prepared.boxes[CORNERS].to_numpy(dtype=np.float64)
     nothing, n_classes = np.zeros(0, dtype=np.int64), len(prepared.classes) + len(prepared.new_classes)
-    paths = [prepared.root / path for path in prepared.images["path"]]
+    paths = [Path(file) for file in listed_images["file"]]
     rows = []
     listed: Any
     for listed, (facts, fault) in zip(
-        prepared.images.itertuples(), map_in_order(measure_file, paths, "validate: read"), strict=True
+        listed_images.itertuples(), map_in_order(measure_file, paths, "validate: read"), strict=True
     ):
         if listed.split == UNLABELLED:
             rows.append(measured_row(facts, fault, None))
@@ -124,9 +132,7 @@ def read_parts(part_sets: Sequence[PartSet]) -> list[PartRecord]:
     return records
 
 
-def compare_preprocessing(
-    images: pd.DataFrame, root: Path, params: Params, contract: PreprocessingContract
-) -> pd.DataFrame:
+def compare_preprocessing(images: pd.DataFrame, params: Params, contract: PreprocessingContract) -> pd.DataFrame:
     """Push probe pictures through the preprocessing of teacher, student, training loader and edge runtime."""
     from kd_steps.adapters.yolo.models import ModelScale
     from kd_steps.adapters.yolo.parity import parity_table, probe_model
@@ -137,7 +143,7 @@ def compare_preprocessing(
         return probe_model(scaled, section.weights_sha256)
 
     probes = choose_probes(images[images["picture_fault"].isna()], params.validate_.parity_probes)
-    paths = [root / path for path in probes["path"]]
+    paths = [Path(file) for file in probes["file"]]
     return parity_table(detector(params.train_teacher), detector(params.distill), paths, contract)
 
 

@@ -16,6 +16,7 @@ import pandas as pd
 
 from kd_steps.core.gates import Limits
 from kd_steps.core.gates import gate_verdict as core_gate_verdict
+from kd_steps.core.teacher_choice import judge_capacity, judge_lead
 from kd_steps.edge.contract import PreprocessingContract
 from kd_steps.edge.manifest import Golden, Manifest, digest_of, this_machine
 from kd_steps.params import load_params
@@ -44,6 +45,7 @@ def build_project(root: Path, *, passed: bool = True, optional_fails: bool = Fal
         _write_model(root, kind)
     write(root / "data/cache/header.json", {"views": 8, "teacher_sha256": "1" * 64})
     write(root / "metrics/validation.json", _validation())
+    write(root / "metrics/teacher_choice.json", _teacher_choice())
     write(root / "metrics/cache.json", {"views": 2880, "bytes": 91_234_567})
     write(root / "metrics/engines.json", engines_metrics(passed, optional_fails))
     write(root / "metrics/gate.json", gate_verdict(passed, optional_fails))
@@ -53,6 +55,17 @@ def build_project(root: Path, *, passed: bool = True, optional_fails: bool = Fal
 def write(path: Path, values: Any) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(values, indent=2), encoding="utf-8")
+
+
+def _teacher_choice() -> dict[str, Any]:
+    lead = judge_lead(0.70, [0.66], 5.0)
+    capacity = judge_capacity(20_000_000, 2_000_000, 1 / 3, 1 / 2)
+    return {
+        "teacher": {"taught_by": "assistants/m", "model": "yolo11m", "parameters": 20_000_000},
+        "student": {"parameters": 2_000_000},
+        "rules": [lead.to_dict(), capacity.to_dict()],
+        "proposal": ["assistant:", "  chain:", "    s: {taught_by: assistants/m}"],
+    }
 
 
 def gate_verdict(passed: bool = True, optional_fails: bool = False) -> dict[str, Any]:
@@ -143,6 +156,7 @@ def _write_dataset(root: Path, rng: np.random.Generator) -> pd.DataFrame:
     counts = {"train": 300, "val": 60, "test": 18, "defect_free": 4}
     dataset = {"classes": CLASSES, "new_classes": NEW_CLASSES, "source": "synthetic", "images": counts}
     write(root / "data/prepared/dataset.json", {**dataset, "digest": "d" * 64, "warnings": []})
+    write(root / "data/unlabelled/dataset.json", {"images": {"unlabelled": 77}, "digest": "e" * 64, "warnings": []})
     return frame
 
 

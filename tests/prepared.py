@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
 from pathlib import Path
@@ -41,30 +42,47 @@ def write_project(root: Path, counts: dict[str, int] = COUNTS, size_px: tuple[in
 
 
 def write_prepared(folder: Path, counts: dict[str, int], size_px: tuple[int, int], suffix: str = ".jpg") -> None:
-    """The prepared set: pictures, labels, both tables, data.yaml and dataset.json."""
+    """The prepared set: pictures, labels, both tables, data.yaml and dataset.json; beside it, what is unlabelled."""
     images, boxes = [], []
     seed = 0
-    for split, n in counts.items():
-        for kind in ("images",) if split == "unlabelled" else ("images", "labels"):
+    labelled = {split: n for split, n in counts.items() if split != "unlabelled"}
+    for split, n in labelled.items():
+        for kind in ("images", "labels"):
             (folder / kind / split).mkdir(parents=True)
         for i in range(n):
             seed += 1
             image_id = f"{split}-{i:05d}"
             data = board(seed, size_px, suffix)
             (folder / "images" / split / f"{image_id}{suffix}").write_bytes(data)
-            if split == "unlabelled":
-                images.append(image_row(image_id, split, suffix, data, None))
-                continue
             rows = [] if split == "defect_free" else objects(split, i, size_px)
             (folder / "labels" / split / f"{image_id}.txt").write_text("".join(line(row, size_px) for row in rows))
             boxes += [{"image_id": image_id, "split": split, **row} for row in rows]
-            images.append(image_row(image_id, split, suffix, data, len(rows)))
+            path = f"images/{split}/{image_id}{suffix}"
+            images.append(image_row(image_id, split, path, data, len(rows)))
     pd.DataFrame(images).to_parquet(folder / "images.parquet")
     pd.DataFrame(boxes).to_parquet(folder / "boxes.parquet")
     names = dict(enumerate(CLASSES))
     (folder / "data.yaml").write_text(yaml.safe_dump({"train": "images/train", "val": "images/val", "names": names}))
-    note = {"source": "test", "classes": CLASSES, "new_classes": NEW_CLASSES, "images": counts}
+    note = {"source": "test", "classes": CLASSES, "new_classes": NEW_CLASSES, "images": labelled}
     (folder / "dataset.json").write_text(json.dumps({**note, "digest": "d" * 64, "warnings": []}))
+    write_unlabelled(folder.with_name("unlabelled"), counts.get("unlabelled", 0), size_px, suffix, seed)
+
+
+def write_unlabelled(folder: Path, n: int, size_px: tuple[int, int], suffix: str = ".jpg", seed: int = 0) -> None:
+    """The set of pictures without labels, anew."""
+    shutil.rmtree(folder, ignore_errors=True)
+    (folder / "images").mkdir(parents=True)
+    rows = []
+    for i in range(n):
+        image_id, data = f"unlabelled-{i:05d}", board(seed + 1 + i, size_px, suffix)
+        path = f"images/{image_id}{suffix}"
+        (folder / path).write_bytes(data)
+        rows.append(image_row(image_id, "unlabelled", path, data, None))
+    columns = list(image_row("x", "unlabelled", "x", board(0, size_px), None))
+    pd.DataFrame(rows, columns=columns).to_parquet(folder / "images.parquet")
+    digest = hashlib.sha256("".join(row["sha256"] for row in rows).encode()).hexdigest()
+    note = {"images": {"unlabelled": n}, "digest": digest, "warnings": []}
+    (folder / "dataset.json").write_text(json.dumps(note))
 
 
 def write_part_set(folder: Path, names: list[str], shots: int, first_seed: int) -> None:
@@ -116,13 +134,13 @@ def line(row: dict[str, Any], size_px: tuple[int, int]) -> str:
     return f"{row['class_id']} {cx:.9f} {cy:.9f} {w:.9f} {h:.9f}\n"
 
 
-def image_row(image_id: str, split: str, suffix: str, data: bytes, n_boxes: int | None) -> dict[str, Any]:
+def image_row(image_id: str, split: str, path: str, data: bytes, n_boxes: int | None) -> dict[str, Any]:
     """The row of the images table that is true of this file."""
     facts = measure(data, decode_bgr(data, image_id), image_id)
     return {
         "image_id": image_id,
         "split": split,
-        "path": f"images/{split}/{image_id}{suffix}",
+        "path": path,
         "width_px": facts.width_px,
         "height_px": facts.height_px,
         "channels": facts.channels,

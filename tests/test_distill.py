@@ -7,6 +7,7 @@ import signal
 
 import pytest
 from pickle_modules import modules_in
+from prepared import write_unlabelled
 from training_fixture import (
     CLASSES,
     SMALL,
@@ -48,6 +49,21 @@ def project(cached, tmp_path, monkeypatch):
     root = shutil.copytree(cached, tmp_path / "project")
     monkeypatch.chdir(root)
     return root
+
+
+def test_a_student_learns_from_pictures_without_labels_too(project):
+    write_unlabelled(project / "data/unlabelled", 3, (64, 64), ".png", seed=70)
+    cache_logits.main()
+    distill.main()
+    assert read_json(project / "metrics/cache.json")["views"] == (8 + 3) * 2
+    student, teacher = read_sidecar(project / "models/student"), read_sidecar(project / "models/teacher")
+    assert student.dataset_digest == read_json(project / "data/cache/header.json")["dataset_digest"]
+    assert student.dataset_digest != teacher.dataset_digest
+    with (project / "plots/distill.csv").open() as stream:
+        assert all(float(row["value"]) > 0 for row in csv.DictReader(stream))
+    write_unlabelled(project / "data/unlabelled", 2, (64, 64), ".png", seed=70)
+    with pytest.raises(ValueError, match=r"data/cache: .*something else \(dataset_digest: "):
+        distill.main()
 
 
 def test_a_student_killed_in_its_second_epoch_goes_on_and_learns_from_the_cache(project):

@@ -151,3 +151,9 @@ def test_long_stages_keep_their_outputs_across_a_kill():
     for stage in ("train_teacher", "assistant@m", "plain_student@0", "cache_logits", "distill", "few_shot", "evaluate"):
         for folder in PIPELINE[stage]["outs"]:
             assert next(iter(folder.values())) == {"persist": True}, stage
+
+
+def test_unlabelled_pictures_concern_only_those_who_learn_from_them():
+    """A teacher learns from labels alone: pictures that nobody labelled must not train it anew."""
+    needing = {stage for stage in PIPELINE if "data/unlabelled" in PIPELINE[stage]["deps"]}
+    assert needing == {"validate", "assistant@m", "assistant@s", "cache_logits", "distill"}

@@ -35,7 +35,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 PATIENCE_S = 300.0
 # Outputs whose bytes follow from the stage's dependencies alone; the others hold times or resumed trainings.
 DETERMINISTIC = {
-    "prepare": {"data/prepared", "data/new_parts/held_out"},
+    "prepare": {"data/prepared", "data/unlabelled", "data/new_parts/held_out"},
     "validate": {"data/validated/base.json", "data/validated/new_parts.json", "metrics/validation.json"},
     "cache_logits": {"data/cache"},
     "gate": {"metrics/gate.json"},

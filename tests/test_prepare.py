@@ -83,6 +83,11 @@ def tables(root: Path) -> tuple[pd.DataFrame, pd.DataFrame, dict[str, Any]]:
     return pd.read_parquet(prepared / "images.parquet"), pd.read_parquet(prepared / "boxes.parquet"), summary
 
 
+def unlabelled_set(root: Path) -> tuple[pd.DataFrame, dict[str, Any]]:
+    folder = root / "data/unlabelled"
+    return pd.read_parquet(folder / "images.parquet"), json.loads((folder / "dataset.json").read_text())
+
+
 def check_layout(root: Path) -> None:
     """The tables, the files, the labels and the summary tell the same."""
     pictures, boxes, summary = tables(root)
@@ -92,14 +97,8 @@ def check_layout(root: Path) -> None:
     assert pictures["split"].value_counts().to_dict() == {s: n for s, n in summary["images"].items() if n}
     files = {path.relative_to(prepared).as_posix() for path in (prepared / "images").rglob("*") if path.is_file()}
     assert files == set(pictures["path"])
-    assert {path.parent.name for path in (prepared / "labels").rglob("*.txt")} <= set(pictures["split"]) - {
-        "unlabelled"
-    }
+    assert {path.parent.name for path in (prepared / "labels").rglob("*.txt")} <= set(pictures["split"])
     for row in pictures.itertuples():
-        if row.split == "unlabelled":
-            assert np.isnan(row.n_boxes)
-            assert row.image_id not in set(boxes["image_id"])
-            continue
         text = (prepared / "labels" / row.split / f"{row.image_id}.txt").read_text()
         own = boxes[boxes["image_id"] == row.image_id]
         assert len(own) == row.n_boxes == len(text.splitlines())
@@ -119,7 +118,7 @@ def test_yolo_source_keeps_bytes_splits_and_labels(tmp_path: Path) -> None:
     prepare(root)
     check_layout(root)
     pictures, boxes, summary = tables(root)
-    assert summary["images"] == {"train": 12, "val": 3, "test": 4, "defect_free": 0, "unlabelled": 0}
+    assert summary["images"] == {"train": 12, "val": 3, "test": 4, "defect_free": 0}
     assert summary["source"] == "yolo"
     for row in pictures.itertuples():
         original = root / "source/images" / row.split / f"{row.image_id}.jpg"
@@ -152,7 +151,7 @@ def test_a_class_held_out_without_templates_leaves_its_pictures_out(tmp_path: Pa
     check_layout(root)
     _, boxes, summary = tables(root)
     assert (summary["classes"], summary["new_classes"]) == (["scratch"], ["dent"])
-    assert summary["images"] == {"train": 6, "val": 1, "test": 4, "defect_free": 0, "unlabelled": 0}
+    assert summary["images"] == {"train": 6, "val": 1, "test": 4, "defect_free": 0}
     assert set(boxes[boxes["split"] == "test"]["class_name"]) == {"scratch", "dent"}
     shots = list((root / "data/new_parts/held_out/labels").iterdir())
     assert len(shots) == 2
@@ -301,48 +300,49 @@ def encoded(picture: bytes, suffix: str, brighter: int = 0) -> bytes:
     return data.tobytes()
 
 
-def test_unlabelled_pictures_join_without_labels_leaks_or_any_change_of_the_rest(tmp_path: Path) -> None:
+def test_unlabelled_pictures_stand_apart_without_labels_leaks_or_any_change_of_the_rest(tmp_path: Path) -> None:
     root = yolo_project(tmp_path)
     prepare(root)
-    alone, alone_boxes, without = tables(root)
+    alone, nobody = files_of(root), unlabelled_set(root)
+    assert (len(nobody[0]), nobody[1]["images"]) == (0, {"unlabelled": 0})
     folder = line_pictures(root)
     set_unlabelled(root, folder)
     printed = prepare(root)
     check_layout(root)
-    pictures, boxes, summary = tables(root)
-    assert summary["images"] == {"train": 12, "val": 3, "test": 4, "defect_free": 0, "unlabelled": 4}
-    rest = pictures[pictures["split"] != "unlabelled"]
-    pd.testing.assert_frame_equal(rest.astype(alone.dtypes), alone)
-    pd.testing.assert_frame_equal(boxes, alone_boxes)
-    assert summary["digest"] != without["digest"]
-    line = pictures[pictures["split"] == "unlabelled"].set_index("image_id")
+    whole = files_of(root)
+    apart = {path for path in whole if root / "data/unlabelled" in path.parents}
+    assert {path: whole[path] for path in whole.keys() - apart} == {
+        path: data for path, data in alone.items() if root / "data/unlabelled" not in path.parents
+    }, "a teacher learns from these: nothing of theirs may change"
+    pictures, summary = unlabelled_set(root)
+    assert summary["images"] == {"unlabelled": 4}
+    assert pictures["n_boxes"].isna().all(), "a zero would say that somebody has looked"
     origins = {
         "unlabelled-again": "again.jpg",
         "unlabelled-loose": "loose.PNG",
         "unlabelled-monday-early-train0": "monday/early/train0.jpg",
         "unlabelled-monday-late-train0": "monday/late/train0.jpg",
     }
+    line = pictures.set_index("image_id")
     assert set(line.index) == set(origins)
-    for image_id, origin in origins.items():
-        written = root / "data/prepared" / line.loc[image_id, "path"]
-        assert written.parent.name == "unlabelled"
-        assert written.read_bytes() == (folder / origin).read_bytes()
+    written = {root / "data/unlabelled" / line.loc[image_id, "path"]: origins[image_id] for image_id in origins}
+    assert set(written) == {path for path in apart if path.parent.name == "images"}
+    for path, origin in written.items():
+        assert path.read_bytes() == (folder / origin).read_bytes()
     said = "\n".join(summary["warnings"])
     assert "2 of 8 unlabelled pictures are the same as a validation, test or defect-free picture or nearly so" in said
     assert all(name in said and name in printed for name in ("tested.jpg", "validated.jpg"))
     assert "2 of 8 unlabelled pictures have the content of another picture and were left out" in said
     assert all(name in said for name in ("tuesday/train0.jpg", "trained.png"))
-    assert "unlabelled" not in (root / "data/prepared/data.yaml").read_text()
 
-    first = files_of(root)
     prepare(root)
-    assert files_of(root) == first
+    assert files_of(root) == whole
     (folder / "loose.PNG").write_bytes(encoded(jpeg(601), ".png"))
     prepare(root)
-    assert tables(root)[2]["digest"] != summary["digest"]
+    assert unlabelled_set(root)[1]["digest"] != summary["digest"]
     set_unlabelled(root, None)
     prepare(root)
-    assert tables(root)[2] == without
+    assert files_of(root) == alone
 
 
 def break_a_line_picture(root: Path) -> None:

@@ -50,7 +50,9 @@ def test_it_shows_what_the_gate_says(project, opened):
 def test_every_finding_has_its_place(opened):
     document = Document(opened[0])
     headings = {attributes["id"] for tag, attributes in document.elements if tag == "h2"}
-    assert headings >= {"seen", "gate", "engines", "classes", "curves", "latency", "few-shot", "data", "lineage"}
+    assert headings >= {
+        *("seen", "gate", "engines", "classes", "curves", "latency", "teacher", "few-shot", "data", "lineage")
+    }
     for expected in (
         "tombstone",
         "teacher",
@@ -58,6 +60,10 @@ def test_every_finding_has_its_place(opened):
         "Ground truth",
         "synthetic",
         "darker than the train reference",
+        "77 pictures without labels",
+        "lead of the teacher: +4.0 points",
+        "Taught by assistants/m: yolo11m, 20.00 M weights.",
+        "s: {taught_by: assistants/m}",
     ):
         assert expected in document.text
     assert "teacher-again" not in document.text
@@ -105,12 +111,12 @@ def test_it_is_written_without_the_optional_inputs(tmp_path, monkeypatch):
     shutil.rmtree(root / "evaluation")
     shutil.rmtree(root / "data")
     shutil.rmtree(root / "models")
-    for name in ("few_shot", "validation"):
+    for name in ("few_shot", "validation", "teacher_choice"):
         (root / f"metrics/{name}.json").unlink()
     monkeypatch.chdir(root)
     main()
     text = Document((root / "report/index.html").read_text()).text
-    for said in ("no test pictures", "No curves", "No new parts", "No validation verdict"):
+    for said in ("no test pictures", "No curves", "No new parts", "No validation verdict", "No verdict on the teacher"):
         assert said in text
 
 

@@ -11,7 +11,17 @@ import numpy as np
 import pandas as pd
 import pytest
 import yaml
-from prepared import CLASSES, COUNTS, NEW_CLASSES, PROJECT, board, image_row, write_part_set, write_project
+from prepared import (
+    CLASSES,
+    COUNTS,
+    NEW_CLASSES,
+    PROJECT,
+    board,
+    image_row,
+    write_part_set,
+    write_project,
+    write_unlabelled,
+)
 
 from kd_steps import validate
 from kd_steps.adapters.files import read_json
@@ -46,11 +56,11 @@ def set_params(root, section, **values):
     (root / "params.yaml").write_text(yaml.safe_dump(params))
 
 
-def replace_picture(root, images, image_id, data):
+def replace_picture(root, images, image_id, data, folder="data/prepared"):
     """Put other bytes under a listed picture and make the table true of them again."""
     old = images.loc[images["image_id"] == image_id].iloc[0]
-    (root / "data/prepared" / old["path"]).write_bytes(data)
-    row = image_row(image_id, old["split"], Path(old["path"]).suffix, data, old["n_boxes"])
+    (root / folder / old["path"]).write_bytes(data)
+    row = image_row(image_id, old["split"], old["path"], data, old["n_boxes"])
     for column, value in row.items():
         images.loc[images["image_id"] == image_id, column] = value
 
@@ -233,6 +243,15 @@ def test_new_parts_leave_the_base_token_as_it_is(sound, tmp_path, monkeypatch):
     assert read_json(root / "metrics/validation.json")["counts"]["new_part_shots"] == {"lifted": 5, "tombstone": 6}
 
 
+def test_unlabelled_pictures_leave_the_base_token_as_it_is(sound, tmp_path, monkeypatch):
+    root = shutil.copytree(sound, tmp_path / "fewer")
+    write_unlabelled(root / "data/unlabelled", 2, (96, 65), seed=40)
+    assert run_here(root, monkeypatch) is None
+    assert read_json(root / "metrics/validation.json")["counts"]["images"]["unlabelled"] == 2
+    base = "data/validated/base.json"  # the teacher's training depends on it
+    assert (root / base).read_bytes() == (sound / base).read_bytes()
+
+
 def test_drift_wrong_fill_and_bad_new_parts(tmp_path, monkeypatch):
     root = write_project(tmp_path / "p", size_px=(96, 60))
     set_params(root, "preprocessing", letterbox_fill=100)  # Ultralytics fills with 114 whatever is asked
@@ -279,25 +298,28 @@ def test_drift_wrong_fill_and_bad_new_parts(tmp_path, monkeypatch):
 
 def test_unlabelled_pictures_are_held_to_all_but_labels(tmp_path, monkeypatch):
     root = write_project(tmp_path / "p", {**COUNTS, "unlabelled": 7}, (96, 65))
-    images, boxes = tables(root)
-    folder = root / "data/prepared"
+    folder, (labelled, _) = "data/unlabelled", tables(root)
+    images = pd.read_parquet(root / folder / "images.parquet")
 
     def path(image_id):
-        return folder / images.set_index("image_id").loc[image_id, "path"]
+        return root / folder / images.set_index("image_id").loc[image_id, "path"]
 
-    def brighter(image_id):
-        pixels = cv2.imread(str(path(image_id)))
+    def labelled_path(image_id):
+        return root / "data/prepared" / labelled.set_index("image_id").loc[image_id, "path"]
+
+    def brighter(picture):
+        pixels = cv2.imread(str(picture))
         return cv2.imencode(".jpg", cv2.add(pixels, np.full_like(pixels, 3)))[1].tobytes()
 
     path("unlabelled-00000").write_bytes(path("unlabelled-00000").read_bytes()[:-500])
-    replace_picture(root, images, "unlabelled-00001", path("test-00001").read_bytes())
+    replace_picture(root, images, "unlabelled-00001", labelled_path("test-00001").read_bytes(), folder)
     for number, other in ((2, "defect_free-00000"), (3, "train-00000"), (4, "val-00000")):
-        replace_picture(root, images, f"unlabelled-0000{number}", brighter(other))
+        replace_picture(root, images, f"unlabelled-0000{number}", brighter(labelled_path(other)), folder)
     clear = cv2.imdecode(np.frombuffer(board(99, (96, 65)), np.uint8), cv2.IMREAD_COLOR)
     rgba = np.dstack([clear, np.full(clear.shape[:2], 255, np.uint8)])
-    replace_picture(root, images, "unlabelled-00005", cv2.imencode(".png", rgba)[1].tobytes())
+    replace_picture(root, images, "unlabelled-00005", cv2.imencode(".png", rgba)[1].tobytes(), folder)
     images.loc[images["image_id"] == "unlabelled-00006", "group"] = "board-test-00002"
-    save(root, images, boxes)
+    images.to_parquet(root / folder / "images.parquet")
 
     assert run_here(root, monkeypatch) is not None
 

@@ -9,8 +9,9 @@ import pandas as pd
 
 from kd_steps.adapters.files import read_json
 from kd_steps.core.labelled import UNLABELLED, LabelledImage, labelled_images
+from kd_steps.edge.contract import canonical_digest
 
-PREPARED = Path("data/prepared")
+PREPARED, WITHOUT_LABELS = Path("data/prepared"), Path("data/unlabelled")
 
 
 @dataclass(frozen=True)
@@ -24,6 +25,7 @@ class PreparedSet:
         digest: sha256 over pictures and labels.
         images: the ``images`` table.
         boxes: the ``boxes`` table.
+        warnings: what `prepare` had to say.
     """
 
     root: Path
@@ -32,6 +34,7 @@ class PreparedSet:
     digest: str
     images: pd.DataFrame
     boxes: pd.DataFrame
+    warnings: tuple[str, ...]
 
     def split(self, name: str) -> list[LabelledImage]:
         """The pictures of a split, ordered by digest.
@@ -44,14 +47,35 @@ class PreparedSet:
             raise ValueError(f"{self.root}: the split '{name}' is empty; see prepare.splits in params.yaml")
         return chosen
 
-    def training_pictures(self) -> list[LabelledImage]:
-        """What a student is distilled on: the train split and the pictures without labels, if any, ordered by digest.
 
-        Raises:
-            ValueError: the train split is empty.
-        """
-        unlabelled = labelled_images(self.images, self.boxes, self.root, UNLABELLED)
-        return sorted([*self.split("train"), *unlabelled], key=lambda image: image.digest)
+@dataclass(frozen=True)
+class UnlabelledSet:
+    """The pictures without labels.
+
+    Attributes:
+        root: its folder.
+        digest: sha256 over the pictures.
+        images: its ``images`` table.
+        warnings: which pictures were left out, and why.
+    """
+
+    root: Path
+    digest: str
+    images: pd.DataFrame
+    warnings: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class TrainingSet:
+    """What a student is trained on.
+
+    Attributes:
+        pictures: the train split and, for a student with a teacher, those without labels; ordered by digest.
+        digest: sha256 over all data sets they come from.
+    """
+
+    pictures: list[LabelledImage]
+    digest: str
 
 
 def load_prepared(root: Path = PREPARED) -> PreparedSet:
@@ -68,4 +92,29 @@ def load_prepared(root: Path = PREPARED) -> PreparedSet:
         digest=note["digest"],
         images=pd.read_parquet(root / "images.parquet"),
         boxes=pd.read_parquet(root / "boxes.parquet"),
+        warnings=tuple(note["warnings"]),
     )
+
+
+def load_unlabelled(root: Path = WITHOUT_LABELS) -> UnlabelledSet:
+    """Read the pictures without labels; there may be none.
+
+    Raises:
+        FileNotFoundError: `prepare` has not run.
+    """
+    note = read_json(root / "dataset.json")
+    return UnlabelledSet(root, note["digest"], pd.read_parquet(root / "images.parquet"), tuple(note["warnings"]))
+
+
+def distillation_set(prepared: PreparedSet, unlabelled: UnlabelledSet) -> TrainingSet:
+    """The train split and the pictures without labels.
+
+    Raises:
+        ValueError: the train split is empty.
+    """
+    train = prepared.split("train")
+    if unlabelled.images.empty:
+        return TrainingSet(train, prepared.digest)
+    others = labelled_images(unlabelled.images, prepared.boxes, unlabelled.root, UNLABELLED)
+    pictures = sorted([*train, *others], key=lambda image: image.digest)
+    return TrainingSet(pictures, canonical_digest([prepared.digest, unlabelled.digest]))

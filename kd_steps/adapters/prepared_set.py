@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 from types import TracebackType
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import pyarrow as pa
@@ -15,7 +16,6 @@ import yaml
 from numpy.typing import NDArray
 
 from kd_steps.core.boxes import xyxy_to_yolo
-from kd_steps.core.labelled import UNLABELLED
 from kd_steps.core.labels import Labels, format_yolo
 from kd_steps.core.records import PictureFacts
 
@@ -94,54 +94,46 @@ def write_data_yaml(path: Path, folders: dict[str, str], names: Sequence[str]) -
     path.write_text(yaml.safe_dump(content, sort_keys=False, allow_unicode=True), encoding="utf-8")
 
 
-class PreparedWriter:
-    """Writes labels and both tables of a prepared set, a picture at a time; pictures are put in place by the caller.
+class PictureWriter:
+    """Writes the ``images`` table of a set, a picture at a time; pictures are put in place by the caller.
 
     Args:
-        root: the folder of the set; its ``images/`` and ``labels/`` folders are made here.
-        splits: names of the splits.
-        names: class names by id, base classes first.
-        n_base: how many of them are base classes.
+        root: the folder of the set.
     """
 
-    def __init__(self, root: Path, splits: Sequence[str], names: Sequence[str], n_base: int) -> None:
-        self._root, self._names, self._n_base = root, list(names), n_base
-        for split in splits:
-            (root / "images" / split).mkdir(parents=True)
-            if split != UNLABELLED:
-                (root / "labels" / split).mkdir(parents=True)
+    def __init__(self, root: Path) -> None:
         self._images = TableWriter(root / "images.parquet", IMAGES_SCHEMA)
-        self._boxes = TableWriter(root / "boxes.parquet", BOXES_SCHEMA)
         self._digest = hashlib.sha256()
-        self.counts = dict.fromkeys(splits, 0)
+        self.counts: Counter[str] = Counter()
 
-    def __enter__(self) -> PreparedWriter:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._images.__exit__(kind, error, trace)
-        self._boxes.__exit__(kind, error, trace)
 
-    def add(
+    def add_picture(
         self,
         path: PurePosixPath,
         split: str,
         group: str,
         facts: PictureFacts,
-        class_ids: NDArray[np.int64],
-        boxes_xyxy_px: NDArray[np.float64],
+        n_boxes: int | None = None,
+        label: str = "",
     ) -> None:
-        """Write the label file and the table rows of one picture, whose file is (or will be) ``path`` in the set.
+        """Write the table row of one picture, whose file is (or will be) ``path`` in the set.
 
-        An unlabelled picture gets no label file and no number of boxes: an empty file and a zero would both say that it
-        shows no objects.
+        Args:
+            path: of the picture.
+            split: which it belongs to.
+            group: its board.
+            facts: what was measured.
+            n_boxes: how many objects it shows; None where nobody has looked.
+            label: the text of its label file.
         """
-        text = yolo_text(facts, class_ids, boxes_xyxy_px)
-        if split != UNLABELLED:
-            (self._root / "labels" / split / f"{path.stem}.txt").write_text(text, encoding="utf-8")
-        self._digest.update(f"{path}\n{facts.sha256}\n{text}".encode())
+        self._digest.update(f"{path}\n{facts.sha256}\n{label}".encode())
         self.counts[split] += 1
         self._images.append(
             {
@@ -157,9 +149,53 @@ class PreparedWriter:
                 "phash": signed_hash(facts.phash),
                 "brightness": facts.brightness,
                 "contrast": facts.contrast,
-                "n_boxes": None if split == UNLABELLED else len(class_ids),
+                "n_boxes": n_boxes,
             }
         )
+
+    def digest(self) -> str:
+        """sha256 (hex) over the places, bytes and labels of all pictures added."""
+        return self._digest.hexdigest()
+
+
+class PreparedWriter(PictureWriter):
+    """Writes labels and both tables of a prepared set, a picture at a time; pictures are put in place by the caller.
+
+    Args:
+        root: the folder of the set; its ``images/`` and ``labels/`` folders are made here.
+        splits: names of the splits.
+        names: class names by id, base classes first.
+        n_base: how many of them are base classes.
+    """
+
+    def __init__(self, root: Path, splits: Sequence[str], names: Sequence[str], n_base: int) -> None:
+        for split in splits:
+            (root / "images" / split).mkdir(parents=True)
+            (root / "labels" / split).mkdir(parents=True)
+        super().__init__(root)
+        self._root, self._names, self._n_base = root, list(names), n_base
+        self._boxes = TableWriter(root / "boxes.parquet", BOXES_SCHEMA)
+        self.counts.update(dict.fromkeys(splits, 0))
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        super().__exit__(kind, error, trace)
+        self._boxes.__exit__(kind, error, trace)
+
+    def add(
+        self,
+        path: PurePosixPath,
+        split: str,
+        group: str,
+        facts: PictureFacts,
+        class_ids: NDArray[np.int64],
+        boxes_xyxy_px: NDArray[np.float64],
+    ) -> None:
+        """Write the label file and the table rows of one picture, whose file is (or will be) ``path`` in the set."""
+        text = yolo_text(facts, class_ids, boxes_xyxy_px)
+        (self._root / "labels" / split / f"{path.stem}.txt").write_text(text, encoding="utf-8")
+        self.add_picture(path, split, group, facts, len(class_ids), text)
         for class_id, (x1, y1, x2, y2) in zip(class_ids.tolist(), boxes_xyxy_px.tolist(), strict=True):
             self._boxes.append(
                 {
@@ -174,10 +210,6 @@ class PreparedWriter:
                     "is_new": class_id >= self._n_base,
                 }
             )
-
-    def digest(self) -> str:
-        """sha256 (hex) over the places, bytes and labels of all pictures added."""
-        return self._digest.hexdigest()
 
 
 def yolo_text(facts: PictureFacts, class_ids: NDArray[np.int64], boxes_xyxy_px: NDArray[np.float64]) -> str:

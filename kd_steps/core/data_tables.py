@@ -14,7 +14,7 @@ from kd_steps.core.leaks import content_twins, groups_elsewhere, near_twins
 from kd_steps.core.matching import CORNERS, iou_matrix
 from kd_steps.core.records import PictureFacts
 
-PREPARED = "data/prepared"  # tables name files below it
+PREPARED = "data/prepared"  # the boxes table names label files below it
 # What boards and near-duplicates must not straddle. Unlabelled pictures are trained on, too; defect-free boards share
 # their group with test boards on purpose, but must not be trained on.
 SIDES = {"train": "train", "val": "val", "test": "test", "unlabelled": "train"}
@@ -28,13 +28,12 @@ def images_table(listed: pd.DataFrame, measured: pd.DataFrame, near_duplicate_bi
     """One row a picture: what the file on disk is, and how it stands to the table and the other splits.
 
     Args:
-        listed: ``images.parquet``.
+        listed: the ``images`` tables of the labelled and the unlabelled set, with the ``file`` each row is about.
         measured: one row a row of ``listed``, in its order: ``picture_fault`` and ``label_fault`` (text or None),
             ``sha256``, ``width_px``, ``height_px``, ``channels``, ``brightness``, ``contrast`` (NaN if unreadable).
         near_duplicate_bits: perceptual hashes this close are near-duplicates.
     """
-    table = listed[["image_id", "split", "path", "group", "n_boxes"]].reset_index(drop=True)
-    table["file"] = [f"{PREPARED}/{path}" for path in table["path"]]
+    table = listed[["image_id", "split", "path", "file", "group", "n_boxes"]].reset_index(drop=True)
     measured = measured.reset_index(drop=True)
     measured = measured.astype(dict.fromkeys(NUMBERS, "float64") | dict.fromkeys(TEXTS, "object"))
     for column in ("picture_fault", "label_fault", *NUMBERS):
@@ -42,7 +41,7 @@ def images_table(listed: pd.DataFrame, measured: pd.DataFrame, near_duplicate_bi
     sides = table[["width_px", "height_px"]].astype(float)
     table["aspect_ratio"] = sides.max(axis=1) / sides.min(axis=1)
     table["record_fault"] = _record_faults(listed.reset_index(drop=True), measured)
-    elsewhere, repeated = content_twins(measured["sha256"], table["split"], table["path"])
+    elsewhere, repeated = content_twins(measured["sha256"], table["split"], table["file"])
     table["content_twin"], table["content_repeat"] = elsewhere, repeated
     side = table["split"].map(SIDES).dropna()
     table["group_elsewhere"] = groups_elsewhere(table["group"][side.index], side).reindex(table.index)

@@ -16,10 +16,18 @@ class NeckAdapters(nn.Module):
     Args:
         student_channels: of each level.
         teacher_channels: of each level.
+
+    Raises:
+        ValueError: the necks have different numbers of levels.
     """
 
     def __init__(self, student_channels: Sequence[int], teacher_channels: Sequence[int]) -> None:
         super().__init__()
+        if len(student_channels) != len(teacher_channels):
+            raise ValueError(
+                f"the student's neck has {len(student_channels)} levels, the teacher's {len(teacher_channels)}: the "
+                "feature and the channel term compare level with level"
+            )
         self.vectors = nn.ModuleList(
             nn.Sequential(nn.Linear(mine, theirs), nn.ReLU(), nn.Linear(theirs, theirs))
             for mine, theirs in zip(student_channels, teacher_channels, strict=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -44,6 +44,7 @@ class Plan:
     new_classes: list[str]
     warnings: list[str]
     faults: list[str]
+    unlabelled_warnings: list[str] = field(default_factory=list)
 
 
 def picture_faults(image: SourceImage, width_px: int, height_px: int) -> list[str]:
@@ -84,7 +85,9 @@ def plan_set(
     candidates = [_candidate(image, fact, bool(rare & {*image.class_names})) for image, fact in pairs]
     cut = cut_beside_unlabelled(candidates, rules)
     base = [name for name in source.classes if name not in held_out]
-    plan = Plan([], [], base, list(held_out), [*source.warnings, *cut.warnings], list(cut.faults))
+    plan = Plan(
+        [], [], base, list(held_out), [*source.warnings, *cut.warnings], list(cut.faults), cut.unlabelled_warnings
+    )
     if plan.faults:
         return plan
     ids = {name: i for i, name in enumerate([*base, *held_out])}

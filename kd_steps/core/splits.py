@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -43,11 +43,15 @@ class Candidate:
 
 @dataclass(frozen=True)
 class SplitPlan:
-    """The split of each picture (None: left out), what the user should know, and what must be mended first."""
+    """The split of each picture (None: left out), what the user should know, and what must be mended first.
+
+    What there is to know of unlabelled pictures is kept apart: it must not change what is told of the labelled ones.
+    """
 
     splits: list[SourceSplit | None]
     warnings: list[str]
     faults: list[str]
+    unlabelled_warnings: list[str] = field(default_factory=list)
 
 
 def cut_splits(candidates: Sequence[Candidate], rules: SplitRules) -> SplitPlan:

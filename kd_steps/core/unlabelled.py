@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -33,7 +34,7 @@ def cut_beside_unlabelled(candidates: Sequence[Candidate], rules: SplitRules) ->
             splits.append(UNLABELLED if next(of_unlabelled) is None else None)
         else:
             splits.append(next(of_labelled))
-    return SplitPlan(splits, [*cut.warnings, *_warnings(unlabelled, reasons)], cut.faults)
+    return replace(cut, splits=splits, unlabelled_warnings=_warnings(unlabelled, reasons))
 
 
 def _reasons(

@@ -36,7 +36,7 @@ def fill_cache(params: Params, teacher_folder: Path, folder: Path) -> dict[str, 
     Raises:
         ValueError: the teacher cannot be used, or teacher, data and student do not fit.
     """
-    from kd_steps.adapters.prepared import load_prepared
+    from kd_steps.adapters.prepared import distillation_set, load_prepared, load_unlabelled
     from kd_steps.adapters.teacher_cache import TeacherCache
     from kd_steps.adapters.yolo.answering import cache_header, distillation_plan, trained
     from kd_steps.adapters.yolo.recipe import initial_model
@@ -46,9 +46,9 @@ def fill_cache(params: Params, teacher_folder: Path, folder: Path) -> dict[str, 
     sidecar, model = trained(params, teacher_folder)
     student = initial_model(params.distill, None, prepared.classes, params.seed)
     require_fitting(teacher_folder, sidecar, model, student, prepared.classes)
-    header = cache_header(params, plan, sidecar, model, prepared.digest)
-    images = prepared.training_pictures()
-    keys, forwards = fill(params, folder, header, model, images, plan, more_weight_files(params, sidecar))
+    data = distillation_set(prepared, load_unlabelled())
+    header = cache_header(params, plan, sidecar, model, data.digest)
+    keys, forwards = fill(params, folder, header, model, data.pictures, plan, more_weight_files(params, sidecar))
     cache = TeacherCache(folder, header, keys)
     return {
         "views": len(cache),

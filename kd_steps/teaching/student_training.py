@@ -14,7 +14,7 @@ from kd_steps.edge.contract import canonical_digest
 from kd_steps.params import Params
 
 if TYPE_CHECKING:
-    from kd_steps.adapters.prepared import PreparedSet
+    from kd_steps.adapters.prepared import PreparedSet, TrainingSet
     from kd_steps.adapters.sidecar import Kind
     from kd_steps.adapters.yolo.distiller import Distillation
     from kd_steps.adapters.yolo.models import Detector
@@ -29,12 +29,14 @@ class Lesson:
     """What a student is taught with.
 
     Attributes:
+        data: what it is trained on.
         distillation: the teacher's side; None: it learns from the labels alone.
         plan: which view an epoch shows.
         contract: how a picture reaches the network.
         lineage: digests of what teaches.
     """
 
+    data: TrainingSet
     distillation: Distillation | None
     plan: ViewPlan
     contract: PreprocessingContract
@@ -49,16 +51,18 @@ def cached_lesson(
     Raises:
         ValueError: the cache is of something else or damaged, or teacher, data and student do not fit.
     """
+    from kd_steps.adapters.prepared import distillation_set, load_unlabelled
     from kd_steps.adapters.teacher_cache import CacheKeys, TeacherCache
     from kd_steps.adapters.yolo.answering import cache_header, distillation_plan, trained
     from kd_steps.teaching.fit import require_fitting
 
-    plan = distillation_plan(params)
+    plan, data = distillation_plan(params), distillation_set(prepared, load_unlabelled())
     sidecar, teacher = trained(params, teacher_folder)
     require_fitting(teacher_folder, sidecar, teacher, student, prepared.classes)
-    header = cache_header(params, plan, sidecar, teacher, prepared.digest)
-    keys = CacheKeys([image.digest for image in prepared.training_pictures()], plan.all_views())
+    header = cache_header(params, plan, sidecar, teacher, data.digest)
+    keys = CacheKeys([image.digest for image in data.pictures], plan.all_views())
     return Lesson(
+        data=data,
         distillation=distillation_of(params, teacher, cached=TeacherCache(cache, header, keys)),
         plan=plan,
         contract=sidecar.contract,
@@ -66,13 +70,15 @@ def cached_lesson(
     )
 
 
-def own_lesson(params: Params, student: Detector) -> Lesson:
+def own_lesson(params: Params, prepared: PreparedSet, student: Detector) -> Lesson:
     """The student's own moving average as its teacher: no cache, and a new view every epoch."""
     from kd_steps.adapters.contract_source import current_contract
+    from kd_steps.adapters.prepared import distillation_set, load_unlabelled
     from kd_steps.adapters.yolo.answering import answer_content
     from kd_steps.adapters.yolo.recipe import teacher_plan
 
     return Lesson(
+        data=distillation_set(prepared, load_unlabelled()),
         distillation=distillation_of(params, student, average=answer_content(params)),
         plan=teacher_plan(params.distill),
         contract=current_contract(params.preprocessing, params.augmentation),
@@ -80,13 +86,15 @@ def own_lesson(params: Params, student: Detector) -> Lesson:
     )
 
 
-def plain_lesson(params: Params) -> Lesson:
+def plain_lesson(params: Params, prepared: PreparedSet) -> Lesson:
     """No teacher: the labels alone, and a new view every epoch."""
     from kd_steps.adapters.contract_source import current_contract
+    from kd_steps.adapters.prepared import TrainingSet
     from kd_steps.adapters.yolo.recipe import teacher_plan
 
     contract = current_contract(params.preprocessing, params.augmentation)
-    return Lesson(None, teacher_plan(params.distill), contract, {"taught_by": None})
+    data = TrainingSet(prepared.split("train"), prepared.digest)
+    return Lesson(data, None, teacher_plan(params.distill), contract, {"taught_by": None})
 
 
 def train_student(
@@ -115,7 +123,7 @@ def train_student(
         "section": section.model_dump(mode="json", exclude=NOT_OF_THE_TRAINING),
         "lesson": dict(lesson.lineage),
         "seed": params.seed,
-        "dataset": prepared.digest,
+        "dataset": lesson.data.digest,
         "contract": lesson.contract.digest,
         "architecture": canonical_digest(student.yaml),  # a model YAML may change under its name
     }
@@ -127,7 +135,7 @@ def train_student(
         section,
         student,
         prepared.classes,
-        prepared.training_pictures() if lesson.distillation else prepared.split("train"),
+        lesson.data.pictures,
         prepared.split("val"),
         lesson.plan,
         lesson.contract.augmentation_digest,
@@ -143,7 +151,7 @@ def train_student(
         new_classes=(),
         parameters=parameter_count(student),
         contract=lesson.contract,
-        dataset_digest=prepared.digest,
+        dataset_digest=lesson.data.digest,
         training=measured,
         lineage=lesson.lineage,
     )

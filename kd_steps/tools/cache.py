@@ -56,20 +56,20 @@ def verify(sample: int, seed: int) -> dict[str, Any]:
     """
     import numpy as np
 
-    from kd_steps.adapters.prepared import load_prepared
+    from kd_steps.adapters.prepared import distillation_set, load_prepared, load_unlabelled
     from kd_steps.adapters.teacher_cache import CacheKeys, TeacherCache
     from kd_steps.adapters.yolo.answering import asked_teacher, cache_header, distillation_plan, trained, view_source
     from kd_steps.core.answer_errors import largest
     from kd_steps.params import load_params
     from kd_steps.teaching.cache_filling import more_weight_files
 
-    params, prepared = load_params(), load_prepared()
+    params, data = load_params(), distillation_set(load_prepared(), load_unlabelled())
     if params.distill.answers == "ema":
         raise ValueError(f"{CACHE}: distill.answers is ema: the student is its own teacher and needs no cache")
-    plan, images = distillation_plan(params), prepared.training_pictures()
+    plan, images = distillation_plan(params), data.pictures
     folder = MODELS / params.distill.teacher
     sidecar, model = trained(params, folder)
-    header = cache_header(params, plan, sidecar, model, prepared.digest)
+    header = cache_header(params, plan, sidecar, model, data.digest)
     keys = CacheKeys([image.digest for image in images], plan.all_views())
     cache = TeacherCache(CACHE, header, keys)
     teacher = asked_teacher(_asking_all(params, header), model, header.classes, more_weight_files(params, sidecar))

@@ -3,10 +3,10 @@
 import numpy as np
 import pandas as pd
 import pytest
-from prepared import CLASSES, NEW_CLASSES, write_prepared
+from prepared import CLASSES, NEW_CLASSES, write_prepared, write_unlabelled
 
 from kd_steps.adapters.files import sha256_of
-from kd_steps.adapters.prepared import load_prepared
+from kd_steps.adapters.prepared import distillation_set, load_prepared, load_unlabelled
 
 
 def test_pictures_of_a_split_with_their_objects(training_project):
@@ -39,16 +39,22 @@ def test_without_prepare_the_mend_is_told(tmp_path):
         load_prepared(tmp_path)
 
 
-def test_a_student_trains_on_the_train_split_and_what_is_unlabelled(tmp_path):
-    write_prepared(tmp_path, {"train": 5, "val": 1, "unlabelled": 3}, (64, 64))
-    found = load_prepared(tmp_path)
-    pictures = found.training_pictures()
-    assert [image.digest for image in pictures] == sorted(image.digest for image in pictures)
-    assert sorted(image.path.parent.name for image in pictures) == ["train"] * 5 + ["unlabelled"] * 3
-    assert all(image.labelled == (image.path.parent.name == "train") for image in pictures)
-    assert {image.path.parent.name for image in found.split("train")} == {"train"}
+def test_a_distilled_student_trains_on_the_train_split_and_what_is_unlabelled(tmp_path):
+    write_prepared(tmp_path / "prepared", {"train": 5, "val": 1, "unlabelled": 3}, (64, 64))
+    prepared, unlabelled = load_prepared(tmp_path / "prepared"), load_unlabelled(tmp_path / "unlabelled")
+    data = distillation_set(prepared, unlabelled)
+    assert [image.digest for image in data.pictures] == sorted(image.digest for image in data.pictures)
+    places = sorted(image.path.relative_to(tmp_path).parent.as_posix() for image in data.pictures)
+    assert places == ["prepared/images/train"] * 5 + ["unlabelled/images"] * 3
+    assert all(image.path.is_file() and image.labelled == ("train" in image.path.parts) for image in data.pictures)
+    assert {image.path.parent.name for image in prepared.split("train")} == {"train"}
+    write_unlabelled(tmp_path / "unlabelled", 2, (64, 64))
+    fewer = distillation_set(prepared, load_unlabelled(tmp_path / "unlabelled"))
+    assert len({prepared.digest, data.digest, fewer.digest}) == 3
 
 
 def test_without_unlabelled_pictures_a_student_trains_on_the_train_split(training_project):
-    found = load_prepared(training_project / "data/prepared")
-    assert [image.path for image in found.training_pictures()] == [image.path for image in found.split("train")]
+    prepared = load_prepared(training_project / "data/prepared")
+    data = distillation_set(prepared, load_unlabelled(training_project / "data/unlabelled"))
+    assert [image.path for image in data.pictures] == [image.path for image in prepared.split("train")]
+    assert data.digest == prepared.digest

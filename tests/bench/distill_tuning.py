@@ -26,6 +26,15 @@ def phases(soft: float, hard: float, temperature: float) -> dict[str, Any]:
     return {name: {"fraction": share, **one} for name, share in shares.items()}
 
 
+def three_phases(temperatures: tuple[float, float, float]) -> dict[str, Any]:
+    """The weights of the three-phase schedule, with temperatures of one's own."""
+    names, weights = ("warm_up", "distillation", "convergence"), ((0.2, 0.3), (0.6, 0.7), (0.2, 0.5))
+    return {
+        name: {"fraction": share, "soft_weight": soft, "hard_weight": 1 - soft, "temperature": temperature}
+        for name, (share, soft), temperature in zip(names, weights, temperatures, strict=True)
+    }
+
+
 EVEN = {"phases": phases(0.5, 0.5, 1.0), "gamma_epochs": 0.0}
 HEAD = {"class_weight": 2.0, "box_weight": 2.0}
 CANDIDATES: dict[str, dict[str, Any] | None] = {
@@ -42,6 +51,30 @@ CANDIDATES: dict[str, dict[str, Any] | None] = {
     },
     "even, class 4, box 4, attention 4": {
         **EVEN,
+        **{"class_weight": 4.0, "box_weight": 4.0, "attention_weight": 4.0},
+    },
+    "even, class 8, box 8, attention 8, no guard": {
+        **EVEN,
+        **{"class_weight": 8.0, "box_weight": 8.0, "attention_weight": 8.0, "lr_guard_ratio": 0.0},
+    },
+    "even, class 16, box 16, attention 16, no guard": {
+        **EVEN,
+        **{"class_weight": 16.0, "box_weight": 16.0, "attention_weight": 16.0, "lr_guard_ratio": 0.0},
+    },
+    "even, class 8, box 8, attention 24, no guard": {
+        **EVEN,
+        **{"class_weight": 8.0, "box_weight": 8.0, "attention_weight": 24.0, "lr_guard_ratio": 0.0},
+    },
+    "even, class 16, box 16, attention 16, T 2, no guard": {
+        **{"phases": phases(0.5, 0.5, 2.0), "gamma_epochs": 0.0},
+        **{"class_weight": 16.0, "box_weight": 16.0, "attention_weight": 16.0, "lr_guard_ratio": 0.0},
+    },
+    "three phases at T 1, class 4, box 4, attention 4": {
+        **{"phases": three_phases((1.0, 1.0, 1.0)), "gamma_epochs": 0.0},
+        **{"class_weight": 4.0, "box_weight": 4.0, "attention_weight": 4.0},
+    },
+    "three phases at T 3/2/1, class 4, box 4, attention 4": {
+        **{"phases": three_phases((3.0, 2.0, 1.0)), "gamma_epochs": 0.0},
         **{"class_weight": 4.0, "box_weight": 4.0, "attention_weight": 4.0},
     },
 }

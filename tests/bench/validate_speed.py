@@ -33,7 +33,7 @@ DISTINCT = 32  # pictures drawn; the rest are copies, which cost as much to read
 
 def write_set(root: Path, n: int) -> None:
     """A prepared set of ``n`` pictures in the train split, three objects each."""
-    from prepared import image_row, line, objects
+    from prepared import image_row, line, objects, write_unlabelled
 
     folder = root / "data/prepared"
     for kind in ("images", "labels"):
@@ -45,7 +45,7 @@ def write_set(root: Path, n: int) -> None:
         blocks = cv2.resize(rng.integers(40, 215, (40, 40, 3)).astype(np.uint8), size_px)
         noisy = np.clip(blocks + rng.normal(0, 4, blocks.shape), 0, 255).astype(np.uint8)
         drawn.append(cv2.imencode(".jpg", noisy)[1].tobytes())
-    rows = [image_row("x", "train", ".jpg", data, 3) for data in drawn]
+    rows = [image_row("x", "train", "x.jpg", data, 3) for data in drawn]
     images, boxes = [], []
     for i in range(n):
         image_id = f"train-{i:06d}"
@@ -59,13 +59,14 @@ def write_set(root: Path, n: int) -> None:
     pd.DataFrame(boxes).to_parquet(folder / "boxes.parquet")
     note = {"classes": ["bridge", "missing"], "new_classes": ["tombstone"], "digest": "", "warnings": []}
     (folder / "dataset.json").write_text(json.dumps(note))
+    write_unlabelled(root / "data/unlabelled", 0, size_px)
 
 
 def read_once(root: Path) -> None:
     """Run in a process of its own: read the set of ``root`` and print seconds, processor time and peak memory."""
     os.chdir(root)
-    from kd_steps.adapters.prepared import load_prepared
-    from kd_steps.validate import measure_file, read_pictures
+    from kd_steps.adapters.prepared import load_prepared, load_unlabelled
+    from kd_steps.validate import listed_pictures, measure_file, read_pictures
 
     prepared = load_prepared()
     pictures = [prepared.root / path for path in prepared.images["path"][:DISTINCT]]
@@ -79,7 +80,7 @@ def read_once(root: Path) -> None:
     sampler = threading.Thread(target=sample_peak_mib, args=(peak, done))
     sampler.start()
     start = time.perf_counter()
-    table = read_pictures(prepared)
+    table = read_pictures(prepared, listed_pictures(prepared, load_unlabelled()))
     seconds = time.perf_counter() - start
     done.set()
     sampler.join()

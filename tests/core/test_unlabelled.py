@@ -56,8 +56,8 @@ def test_exactly_what_would_leak_or_count_twice_is_left_out(likenesses, copies, 
         assert split == (None if leaks or candidate.pixel_hash in seen else "unlabelled")
         seen.add(candidate.pixel_hash)
         left_out += [candidate.name] if split is None else []
-    told = plan.warnings[len(alone.warnings) :]
-    assert plan.warnings[: len(alone.warnings)] == alone.warnings
+    told = plan.unlabelled_warnings
+    assert plan.warnings == alone.warnings
     assert sum(int(warning.split(" of ")[0]) for warning in told) == len(left_out)
     assert all(f"of {len(line)} unlabelled pictures" in warning for warning in told)
     if len(left_out) <= 5:
@@ -73,7 +73,7 @@ def test_every_reason_is_told_with_names_and_a_mend() -> None:
     looks_alike = replace(picture(103, "z", "unlabelled"), phash=LABELLED[0].phash ^ 1)
     plan = cut_beside_unlabelled([*LABELLED, near, board, trained, looks_alike], RULES)
     assert plan.splits[-4:] == [None, None, None, "unlabelled"], "what only resembles a train picture is no leak"
-    told = plan.warnings[-3:]
+    told = plan.unlabelled_warnings
     assert "100.jpg" in told[0]
     assert "lower prepare.splits.near_duplicate_bits" in told[0]
     assert "1 of 4 unlabelled pictures show a board of the validation" in told[1]
@@ -83,7 +83,7 @@ def test_every_reason_is_told_with_names_and_a_mend() -> None:
 
 def test_many_pictures_are_counted_and_the_first_are_named() -> None:
     line = [replace(picture(n, "x", "unlabelled"), phash=LABELLED[2].phash) for n in range(100, 130)]
-    warning = cut_beside_unlabelled([*LABELLED, *line], RULES).warnings[-1]
+    warning = cut_beside_unlabelled([*LABELLED, *line], RULES).unlabelled_warnings[-1]
     assert warning.startswith("30 of 30 unlabelled pictures")
     assert warning.endswith("100.jpg, 101.jpg, 102.jpg, 103.jpg, 104.jpg and 25 more")
 

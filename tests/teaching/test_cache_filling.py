@@ -52,7 +52,7 @@ def test_the_cache_holds_the_mean_of_both(project):
     with_more(project, more(project, weight=3.0))
     cache_logits.main()
     params, prepared = params_of(project), load_prepared()
-    plan, images = distillation_plan(params), prepared.training_pictures()
+    plan, images = distillation_plan(params), prepared.split("train")
     sidecar, model = trained(params, project / "models/teacher")
     header = cache_header(params, plan, sidecar, model, prepared.digest)
     cache = TeacherCache(project / "data/cache", header, CacheKeys([i.digest for i in images], plan.all_views()))

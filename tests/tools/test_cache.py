@@ -59,7 +59,7 @@ def parts(root):
     from kd_steps.adapters.yolo.answering import cache_header, distillation_plan, trained
 
     params, prepared = params_of(root), load_prepared(root / "data/prepared")
-    plan, images = distillation_plan(params), prepared.training_pictures()
+    plan, images = distillation_plan(params), prepared.split("train")
     sidecar, model = trained(params, root / "models/teacher")
     return params, cache_header(params, plan, sidecar, model, prepared.digest), model, images, plan
 
