@@ -96,7 +96,7 @@ def test_every_stage_has_a_run_with_params_metrics_and_curves(registered):
     assert len(stages) == 9
     assert set(by_name) == {*stages, "parent"}
     assert {by_name[s].data.tags["mlflow.parentRunId"] for s in stages} == {by_name["parent"].info.run_id}
-    assert by_name["distill"].data.params["phases.warm_up.temperature"] == "5.0"
+    assert by_name["distill"].data.params["phases.warm_up.temperature"] == "1.0"
     assert by_name["evaluate"].data.metrics["teacher/map50_95"] == pytest.approx(0.61)
     assert by_name["gate"].data.metrics["rules/latency_ratio/ort-cpu-int8/value"] == pytest.approx(0.53)
     with open_store(registered, "retort") as store:
