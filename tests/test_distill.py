@@ -158,8 +158,16 @@ def test_a_student_with_other_levels_is_refused(project):
 def test_terms_and_schedule_are_those_of_the_parameters(training_project):
     params = params_of(training_project)
     weights = {name: 0.1 * (place + 1) for place, name in enumerate(WEIGHTS)}
-    changes = {"epochs": 10, "gamma_epochs": 2, "feature_kind": "cwd", "calibrate_batches": 7, **weights}
-    section = params.distill.model_copy(update=changes)
+    shares, temperatures = (0.2, 0.6, 0.2), (5.0, 4.0, 3.0)
+    phases = {
+        name: {"fraction": share, "soft_weight": 0.3, "hard_weight": 0.7, "temperature": temperature}
+        for name, share, temperature in zip(
+            ("warm_up", "distillation", "convergence"), shares, temperatures, strict=True
+        )
+    }
+    knobs = {"feature_kind": "cwd", "calibrate_batches": 7, "phases": phases}
+    changes = {"epochs": 10, "gamma_epochs": 2, **knobs, **weights}
+    section = type(params.distill).model_validate({**params.distill.model_dump(), **changes})
     found = distillation_of(params.model_copy(update={"distill": section}), decided_model(), cached=None)
     assert {name: getattr(found.terms, name) for name in WEIGHTS} == weights
     assert (found.terms.feature_kind, found.terms.feature_levels) == ("cwd", (0.4, 0.3, 0.3))
@@ -169,7 +177,8 @@ def test_terms_and_schedule_are_those_of_the_parameters(training_project):
     assert [epoch.phase for epoch in epochs] == ["warm_up"] * 2 + ["distillation"] * 6 + ["convergence"] * 2
     assert [epoch.temperature for epoch in epochs] == [5.0] * 2 + [4.0] * 6 + [3.0] * 2
     assert epochs[0].soft == pytest.approx(epochs[1].soft / 2), "the ramp"
-    assert epochs[1].soft == pytest.approx(2 * section.phases.warm_up.soft_weight)
+    assert epochs[1].soft == pytest.approx(2 * 0.3)
+    assert epochs[1].hard == pytest.approx(2 * 0.7)
 
 
 def test_a_student_learns_from_every_term(cached, tmp_path, monkeypatch):

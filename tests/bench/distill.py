@@ -29,6 +29,7 @@ DIFFERENCES = {
     "cached-live-20": ("cached-20", "live-20"),
     "native-plain-20": ("native-20", "plain-20"),
     "plain-default-20": ("plain-20", "default-20"),
+    "plain-again-20": ("plain-20", "plain-20-again"),  # nothing against nothing: what the method itself lets differ
     "cached-plain-250": ("cached-250", "plain-250"),
     "cached-plain-250-steps": ("cached-250", "plain-250-steps"),
     "cached-plain-time": ("cached-20", "plain-time"),

@@ -25,6 +25,7 @@ class Arm:
         labels: labelled pictures; the plain arms see only these, the distilled ones the others without labels.
         views: mosaic views a picture, of a cached teacher; 0: the product's default.
         nominal_batch: pictures an optimizer update.
+        seed_offset: added to the seed, for an arm that is another one over again.
     """
 
     kind: Literal["plain", "cached", "live", "native", "default"]
@@ -32,6 +33,7 @@ class Arm:
     labels: int = 1000
     views: int = 0
     nominal_batch: int = setting.NOMINAL_BATCH
+    seed_offset: int = 0
 
 
 # In the order of their worth, should the time not suffice for all.
@@ -49,6 +51,7 @@ ARMS = {
     "cached-60": Arm("cached", 60),
     "cached-20-v2": Arm("cached", 20, views=2),
     "cached-20-v16": Arm("cached", 20, views=16),
+    "plain-20-again": Arm("plain", 20, seed_offset=100),
     "plain-20-nb16": Arm("plain", 20, nominal_batch=16),
     "cached-20-nb16": Arm("cached", 20, nominal_batch=16),
 }
@@ -62,7 +65,7 @@ def run_arm(arm: Arm, seed: int, folder: Path) -> dict[str, Any]:
         seed: of initial weights, order, views and, with few labels, of their choice.
         folder: where it keeps its checkpoints and its cache; an interrupted run goes on there.
     """
-    params = setting.parameters(seed, arm.epochs, arm.nominal_batch, arm.views)
+    params = setting.parameters(seed + arm.seed_offset, arm.epochs, arm.nominal_batch, arm.views)
     trainings = {"native": _native, "default": _default}
     measured = trainings.get(arm.kind, _ours)(arm, params, folder)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
