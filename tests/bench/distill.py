@@ -28,7 +28,7 @@ DIFFERENCES = {
     "cached-native-20": ("cached-20", "native-20"),
     "cached-live-20": ("cached-20", "live-20"),
     "native-plain-20": ("native-20", "plain-20"),
-    "plain-default-20": ("plain-20", "default-20"),
+    "plain-default-20": ("plain-20-nb64", "default-20"),
     "plain-again-20": ("plain-20", "plain-20-again"),  # nothing against nothing: what the method itself lets differ
     "cached-plain-250": ("cached-250", "plain-250"),
     "cached-plain-250-steps": ("cached-250", "plain-250-steps"),
@@ -36,7 +36,7 @@ DIFFERENCES = {
     "cached-plain-60": ("cached-60", "plain-60"),
     "cached-v2-20": ("cached-20-v2", "cached-20"),
     "cached-v16-20": ("cached-20-v16", "cached-20"),
-    "cached-plain-20-nb16": ("cached-20-nb16", "plain-20-nb16"),
+    "cached-plain-20-nb64": ("cached-20-nb64", "plain-20-nb64"),
 }
 
 

@@ -52,8 +52,8 @@ ARMS = {
     "cached-20-v2": Arm("cached", 20, views=2),
     "cached-20-v16": Arm("cached", 20, views=16),
     "plain-20-again": Arm("plain", 20, seed_offset=100),
-    "plain-20-nb16": Arm("plain", 20, nominal_batch=16),
-    "cached-20-nb16": Arm("cached", 20, nominal_batch=16),
+    "plain-20-nb64": Arm("plain", 20, nominal_batch=64),
+    "cached-20-nb64": Arm("cached", 20, nominal_batch=64),
 }
 
 

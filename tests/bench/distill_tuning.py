@@ -37,8 +37,32 @@ def three_phases(temperatures: tuple[float, float, float]) -> dict[str, Any]:
 
 EVEN = {"phases": phases(0.5, 0.5, 1.0), "gamma_epochs": 0.0}
 HEAD = {"class_weight": 2.0, "box_weight": 2.0}
-CANDIDATES: dict[str, dict[str, Any] | None] = {
-    "plain": None,
+ALONE = {"class_weight": 0.0, "box_weight": 0.0, "attention_weight": 0.0}
+STRONG = {"nominal_batch": 16}  # an update a batch
+
+
+def balanced(class_weight: float, box_weight: float, attention_weight: float, **more: Any) -> dict[str, Any]:
+    """Terms whose gradients, not whose values, are of the label loss's size: see tests/bench/RESULTS.md."""
+    weights = {"class_weight": class_weight, "box_weight": box_weight, "attention_weight": attention_weight}
+    return {**EVEN, **STRONG, **weights, "lr_guard_ratio": 0.0, **more}
+
+
+CANDIDATES: dict[str, dict[str, Any]] = {
+    "plain": ALONE,
+    "plain, nb 16": {**ALONE, **STRONG},
+    "even, class 8, box 8, attention 8, no guard, nb 16": {
+        **{**EVEN, **STRONG},
+        **{"class_weight": 8.0, "box_weight": 8.0, "attention_weight": 8.0, "lr_guard_ratio": 0.0},
+    },
+    "even, class 2, box 2, attention 2, no guard, nb 16": {
+        **{**EVEN, **STRONG, **HEAD},
+        **{"attention_weight": 2.0, "lr_guard_ratio": 0.0},
+    },
+    "nb 16: class 1, box 8, attention 0": balanced(1.0, 8.0, 0.0),
+    "nb 16: class 1, box 16, attention 0.3": balanced(1.0, 16.0, 0.3),
+    "nb 16: class 0.5, box 4, attention 0": balanced(0.5, 4.0, 0.0),
+    "nb 16: class 2, box 16, attention 0": balanced(2.0, 16.0, 0.0),
+    "nb 16: class 1, box 8, attention 0, l2 1": balanced(1.0, 8.0, 0.0, feature_weight=1.0),
     "even, class 2, box 2, attention 2": {**EVEN, **HEAD, "attention_weight": 2.0},
     "even, class 2, box 2, attention 2, l2 6": {**EVEN, **HEAD, "attention_weight": 2.0, "feature_weight": 6.0},
     "even, class 8, box 8, attention 4": {
@@ -89,7 +113,7 @@ def cut() -> tuple[list[Any], list[Any]]:
     return pictures[VALIDATION_PICTURES:], pictures[:VALIDATION_PICTURES]
 
 
-def score(changes: dict[str, Any] | None) -> dict[str, Any]:
+def score(changes: dict[str, Any]) -> dict[str, Any]:
     """Train one candidate and measure it on the validation cut."""
     from kd_steps.adapters.teacher_cache import TeacherCache
     from kd_steps.adapters.yolo.answering import cache_header, distillation_plan
@@ -102,11 +126,11 @@ def score(changes: dict[str, Any] | None) -> dict[str, Any]:
     params = setting.parameters(SEED, EPOCHS)
     everything = {"attention": True, "pooled": True, "max_vectors": 64, "pixels": True}
     cache_content = params.cache_logits.model_copy(update=everything)
-    section = type(params.distill).model_validate({**params.distill.model_dump(), **(changes or {})})
+    section = type(params.distill).model_validate({**params.distill.model_dump(), **changes})
     params = params.model_copy(update={"cache_logits": cache_content, "distill": section})
     (sidecar, teacher), (pictures, held_out) = setting.teacher(), cut()
     plan, distillation = teacher_plan(section), None
-    if changes is not None:
+    if any(changes.get(name) != 0.0 for name in ALONE):
         plan = distillation_plan(params)
         header = cache_header(params, plan, sidecar, teacher, "DeepPCB without the validation cut")
         keys, _ = fill(params, setting.SCRATCH / "tuning-cache", header, teacher, pictures, plan)
