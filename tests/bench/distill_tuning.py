@@ -123,7 +123,7 @@ def score(changes: dict[str, Any]) -> dict[str, Any]:
     from kd_steps.teaching.cache_filling import fill
     from kd_steps.teaching.student_training import distillation_of
 
-    params = setting.parameters(SEED, EPOCHS)
+    params = setting.parameters(SEED, EPOCHS, nominal_batch=64)  # the first candidates were tried at it
     everything = {"attention": True, "pooled": True, "max_vectors": 64, "pixels": True}
     cache_content = params.cache_logits.model_copy(update=everything)
     section = type(params.distill).model_validate({**params.distill.model_dump(), **changes})
