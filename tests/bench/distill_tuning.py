@@ -62,6 +62,7 @@ CANDIDATES: dict[str, dict[str, Any]] = {
     "nb 16: class 1, box 16, attention 0.3": balanced(1.0, 16.0, 0.3),
     "nb 16: class 0.5, box 4, attention 0": balanced(0.5, 4.0, 0.0),
     "nb 16: class 2, box 16, attention 0": balanced(2.0, 16.0, 0.0),
+    "nb 16: class 2, box 32, attention 0.5": balanced(2.0, 32.0, 0.5),
     "nb 16: class 1, box 8, attention 0, l2 1": balanced(1.0, 8.0, 0.0, feature_weight=1.0),
     "even, class 2, box 2, attention 2": {**EVEN, **HEAD, "attention_weight": 2.0},
     "even, class 2, box 2, attention 2, l2 6": {**EVEN, **HEAD, "attention_weight": 2.0, "feature_weight": 6.0},
