@@ -1,12 +1,13 @@
 """How the default terms and schedule were chosen: candidates on a validation cut of DeepPCB's training list.
 
-``RETORT_DEEPPCB=… python tests/bench/distill_tuning.py [NAME …]`` trains the candidates that have no result yet and
-writes ``tests/bench/results/distill_tuning.json``. A fifth of the training list is set aside; the test list takes no
-part. One seed each: it orders candidates that are far apart, no more.
+``RETORT_DEEPPCB=… python tests/bench/distill_tuning.py [--seed N] [NAME …]`` trains the candidates that have no result
+yet and writes ``tests/bench/results/distill_tuning.json``. A fifth of the training list is set aside; the test list
+takes no part. One seed orders candidates that are far apart, no more.
 """
 
 from __future__ import annotations
 
+import argparse
 import json
 import sys
 from pathlib import Path
@@ -16,7 +17,7 @@ import distill_setting as setting
 
 ROOT = Path(__file__).parents[2]
 RESULT = ROOT / "tests/bench/results/distill_tuning.json"
-EPOCHS, SEED, VALIDATION_PICTURES = 20, 0, 200
+EPOCHS, VALIDATION_PICTURES = 20, 200
 
 
 def phases(soft: float, hard: float, temperature: float) -> dict[str, Any]:
@@ -35,7 +36,13 @@ def three_phases(temperatures: tuple[float, float, float]) -> dict[str, Any]:
     }
 
 
-EVEN = {"phases": phases(0.5, 0.5, 1.0), "gamma_epochs": 0.0}
+LABELS_AT_LAST = {
+    "warm_up": {"fraction": 0.2, "soft_weight": 0.5, "hard_weight": 0.5, "temperature": 1.0},
+    "distillation": {"fraction": 0.4, "soft_weight": 0.5, "hard_weight": 0.5, "temperature": 1.0},
+    "convergence": {"fraction": 0.4, "soft_weight": 0.0, "hard_weight": 0.5, "temperature": 1.0},
+}
+GUARD = {"lr_guard_ratio": 3.0}  # was the default
+EVEN = {"phases": phases(0.5, 0.5, 1.0), "gamma_epochs": 0.0, **GUARD}
 HEAD = {"class_weight": 2.0, "box_weight": 2.0}
 ALONE = {"class_weight": 0.0, "box_weight": 0.0, "attention_weight": 0.0}
 STRONG = {"nominal_batch": 16}  # an update a batch
@@ -61,6 +68,8 @@ CANDIDATES: dict[str, dict[str, Any]] = {
     "nb 16: class 1, box 8, attention 0": balanced(1.0, 8.0, 0.0),
     "nb 16: class 1, box 16, attention 0.3": balanced(1.0, 16.0, 0.3),
     "nb 16: class 0.5, box 4, attention 0": balanced(0.5, 4.0, 0.0),
+    "nb 16: class 1, box 8, attention 0, labels alone at last": balanced(1.0, 8.0, 0.0, phases=LABELS_AT_LAST),
+    "nb 16: class 2, box 4, attention 2, labels alone at last": balanced(2.0, 4.0, 2.0, phases=LABELS_AT_LAST),
     "nb 16: class 1, box 0, attention 0": balanced(1.0, 0.0, 0.0),
     "nb 16: class 3, box 0, attention 0": balanced(3.0, 0.0, 0.0),
     "nb 16: class 2, box 2, attention 0": balanced(2.0, 2.0, 0.0),
@@ -72,7 +81,7 @@ CANDIDATES: dict[str, dict[str, Any]] = {
         **{"class_weight": 8.0, "box_weight": 8.0, "attention_weight": 4.0},
     },
     "even, class 8, box 4, attention 4, T 2": {
-        **{"phases": phases(0.5, 0.5, 2.0), "gamma_epochs": 0.0},
+        **{"phases": phases(0.5, 0.5, 2.0), "gamma_epochs": 0.0, **GUARD},
         **{"class_weight": 2.0, "box_weight": 4.0, "attention_weight": 4.0},
     },
     "even, class 4, box 4, attention 4": {
@@ -92,15 +101,15 @@ CANDIDATES: dict[str, dict[str, Any]] = {
         **{"class_weight": 8.0, "box_weight": 8.0, "attention_weight": 24.0, "lr_guard_ratio": 0.0},
     },
     "even, class 16, box 16, attention 16, T 2, no guard": {
-        **{"phases": phases(0.5, 0.5, 2.0), "gamma_epochs": 0.0},
+        **{"phases": phases(0.5, 0.5, 2.0), "gamma_epochs": 0.0, **GUARD},
         **{"class_weight": 16.0, "box_weight": 16.0, "attention_weight": 16.0, "lr_guard_ratio": 0.0},
     },
     "three phases at T 1, class 4, box 4, attention 4": {
-        **{"phases": three_phases((1.0, 1.0, 1.0)), "gamma_epochs": 0.0},
+        **{"phases": three_phases((1.0, 1.0, 1.0)), "gamma_epochs": 0.0, **GUARD},
         **{"class_weight": 4.0, "box_weight": 4.0, "attention_weight": 4.0},
     },
     "three phases at T 3/2/1, class 4, box 4, attention 4": {
-        **{"phases": three_phases((3.0, 2.0, 1.0)), "gamma_epochs": 0.0},
+        **{"phases": three_phases((3.0, 2.0, 1.0)), "gamma_epochs": 0.0, **GUARD},
         **{"class_weight": 4.0, "box_weight": 4.0, "attention_weight": 4.0},
     },
 }
@@ -115,7 +124,7 @@ def cut() -> tuple[list[Any], list[Any]]:
     return pictures[VALIDATION_PICTURES:], pictures[:VALIDATION_PICTURES]
 
 
-def score(changes: dict[str, Any]) -> dict[str, Any]:
+def score(changes: dict[str, Any], seed: int) -> dict[str, Any]:
     """Train one candidate and measure it on the validation cut."""
     from kd_steps.adapters.teacher_cache import TeacherCache
     from kd_steps.adapters.yolo.answering import cache_header, distillation_plan
@@ -125,7 +134,7 @@ def score(changes: dict[str, Any]) -> dict[str, Any]:
     from kd_steps.teaching.cache_filling import fill
     from kd_steps.teaching.student_training import distillation_of
 
-    params = setting.parameters(SEED, EPOCHS, nominal_batch=64)  # the first candidates were tried at it
+    params = setting.parameters(seed, EPOCHS, nominal_batch=64)  # the first candidates were tried at it
     everything = {"attention": True, "pooled": True, "max_vectors": 64, "pixels": True}
     cache_content = params.cache_logits.model_copy(update=everything)
     section = type(params.distill).model_validate({**params.distill.model_dump(), **changes})
@@ -135,14 +144,14 @@ def score(changes: dict[str, Any]) -> dict[str, Any]:
     if any(changes.get(name) != 0.0 for name in ALONE):
         plan = distillation_plan(params)
         header = cache_header(params, plan, sidecar, teacher, "DeepPCB without the validation cut")
-        keys, _ = fill(params, setting.SCRATCH / "tuning-cache", header, teacher, pictures, plan)
-        cache = TeacherCache(setting.SCRATCH / "tuning-cache", header, keys)
+        keys, _ = fill(params, setting.SCRATCH / f"tuning-cache-{seed}", header, teacher, pictures, plan)
+        cache = TeacherCache(setting.SCRATCH / f"tuning-cache-{seed}", header, keys)
         distillation = distillation_of(params, teacher, cached=cache)
     folder = setting.SCRATCH / "tuning"
     run = training_run(
         params,
         section,
-        build_model(setting.STUDENT_MODEL, setting.classes(), SEED),
+        build_model(setting.STUDENT_MODEL, setting.classes(), seed),
         setting.classes(),
         pictures,
         held_out,
@@ -160,12 +169,17 @@ def main() -> None:
     """Train what has no result yet."""
     import shutil
 
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seed", type=int, default=0, help="of weights, views and order")
+    parser.add_argument("names", nargs="*", metavar="NAME", help="candidates; all where none is named")
+    asked = parser.parse_args()
     done = json.loads(RESULT.read_text()) if RESULT.exists() else {}
-    for name in sys.argv[1:] or CANDIDATES:
+    for candidate in asked.names or CANDIDATES:
+        name = f"{candidate}, seed {asked.seed}" if asked.seed else candidate
         if name in done:
             continue
         shutil.rmtree(setting.SCRATCH / "tuning", ignore_errors=True)
-        done[name] = {"changes": CANDIDATES[name], **score(CANDIDATES[name])}
+        done[name] = {"changes": CANDIDATES[candidate], **score(CANDIDATES[candidate], asked.seed)}
         RESULT.write_text(json.dumps(done, indent=1) + "\n")
         print(f"{name}: {done[name]['val_map50_95']:.4f}", flush=True)
 
