@@ -140,7 +140,7 @@ def teach(
         student.contract.augmentation_digest,
         FOLDER,
         Distillation(
-            terms=TermWeights(1.0, 1.0, params.distill.box_temperature),
+            terms=TermWeights(class_weight=1.0, box_weight=1.0, box_temperature=params.distill.box_temperature),
             weights_at=partial(weights_at, epochs=few.epochs, phases=[phase], gamma_epochs=0),
             live=frozen(params, base).answer,
         ),

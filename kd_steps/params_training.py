@@ -169,6 +169,7 @@ class Distill(Training):
     teacher_choice: TeacherChoice
     class_weight: NonNegative
     box_weight: NonNegative
+    box_kind: Literal["bins", "decoded"]
     box_temperature: Positive
     attention_weight: NonNegative
     channel_weight: NonNegative

@@ -118,6 +118,7 @@ def test_an_unknown_key_is_named_with_the_nearest_known_one(tmp_path, path, mess
         ("distill.feature_weight", -0.1),
         ("distill.relational_weight", -0.1),
         ("distill.feature_kind", "l3"),
+        ("distill.box_kind", "ciou"),
         ("distill.feature_temperature", 0),
         ("distill.feature_levels", []),
         ("distill.calibrate_batches", -1),

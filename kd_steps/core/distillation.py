@@ -28,6 +28,7 @@ class TermWeights:
     Attributes:
         class_weight: of the class term.
         box_weight: of the box term.
+        box_kind: formula of the box term; heads with other bins than the teacher's are always ``decoded``.
         box_temperature: softens the bins.
         attention_weight: of the spatial attention term.
         channel_weight: of the channel attention term.
@@ -42,6 +43,7 @@ class TermWeights:
 
     class_weight: float = 0.0
     box_weight: float = 0.0
+    box_kind: Literal["bins", "decoded"] = "bins"
     box_temperature: float = 1.0
     attention_weight: float = 0.0
     channel_weight: float = 0.0
@@ -136,7 +138,7 @@ def _head_terms(
     student_logits, student_bins = student_at(outputs.class_logits[:, :known_classes], outputs.boxes, teacher)
     gap = class_gap(student_logits, teacher.class_logits)
     score = harder_first(top_score(teacher.class_logits), gap, weights.dynamic_strength)
-    if student_bins.shape[-1] == teacher.box_bins.shape[-1] > 1:
+    if weights.box_kind == "bins" and student_bins.shape[-1] == teacher.box_bins.shape[-1] > 1:
         box = bin_term(student_bins, teacher.box_bins, score, weights.box_temperature)
     else:
         box = decoded_term(decode_sides(student_bins), decode_sides(teacher.box_bins), score)

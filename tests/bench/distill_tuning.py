@@ -70,6 +70,7 @@ CANDIDATES: dict[str, dict[str, Any]] = {
     "nb 16: class 0.5, box 4, attention 0": balanced(0.5, 4.0, 0.0),
     "nb 16: class 1, box 8, attention 0, labels alone at last": balanced(1.0, 8.0, 0.0, phases=LABELS_AT_LAST),
     "nb 16: class 2, box 4, attention 2, labels alone at last": balanced(2.0, 4.0, 2.0, phases=LABELS_AT_LAST),
+    "nb 16: class 1, box 2 decoded, attention 0": balanced(1.0, 2.0, 0.0, box_kind="decoded"),
     "nb 16: class 1, box 0, attention 0": balanced(1.0, 0.0, 0.0),
     "nb 16: class 3, box 0, attention 0": balanced(3.0, 0.0, 0.0),
     "nb 16: class 2, box 2, attention 0": balanced(2.0, 2.0, 0.0),

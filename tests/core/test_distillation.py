@@ -220,6 +220,17 @@ def test_heads_with_other_bins_are_compared_by_decoded_boxes(student_bins, teach
     assert found.item() > 0
 
 
+def test_boxes_are_compared_decoded_where_that_is_asked_for():
+    said, mine = teacher(), student()
+    weights = TermWeights(box_weight=5.0, box_kind="decoded")
+    found = distillation_terms(mine, said, weights, 1.0)["kd_box"]
+    _, bins = student_at(mine.many.class_logits, mine.many.boxes, said.many)
+    score = top_score(said.many.class_logits)
+    expected = decoded_term(decode_sides(bins), decode_sides(said.many.box_bins), score)
+    assert found.item() == pytest.approx(5 * expected.item())
+    assert found.item() != pytest.approx(5 * bin_term(bins, said.many.box_bins, score, 1.0).item())
+
+
 def test_classes_the_teacher_does_not_know_are_left_alone():
     mine = student(classes=5)
     sum(distillation_terms(mine, teacher(), WEIGHTS, 2.0).values()).backward()
