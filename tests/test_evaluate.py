@@ -52,7 +52,7 @@ def write_test_pictures(project: Path) -> None:
                     boxes.append((image_id, split, int(class_id), *box.astype(float)))
     pd.DataFrame(rows).to_parquet(prepared / "images.parquet")
     pd.DataFrame(boxes, columns=["image_id", "split", "class_id", *CORNERS]).to_parquet(prepared / "boxes.parquet")
-    note = {"classes": BASE, "new_classes": NEW, "digest": "d" * 64}
+    note = {"classes": BASE, "new_classes": NEW, "digest": "d" * 64, "warnings": []}
     (prepared / "dataset.json").write_text(json.dumps(note))
 
 
