@@ -19,6 +19,8 @@ STAGES = (
     "report", "register",
 )  # fmt: skip
 
+TRAININGS = ("alone/teacher", "cache", "distill", "few_shot")
+
 
 def read(project: Path, name: str) -> Any:
     return json.loads((project / "metrics" / f"{name}.json").read_text())
@@ -42,7 +44,7 @@ def summary(project: Path) -> dict[str, Any]:
     return {
         "commit": commit.stdout.strip(),
         "dataset": json.loads((project / "data/prepared/dataset.json").read_text())["images"],
-        "training": {name: read(project, name) for name in ("teacher", "cache", "distill", "few_shot")},
+        "training": {name.rpartition("/")[2]: read(project, name) for name in TRAININGS},
         "engines": read(project, "engines"),
         "gate": {"passed": gate["passed"], "targets": gate["targets"], "rules": gate["rules"]},
         "stages": costs(project),
