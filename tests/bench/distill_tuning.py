@@ -36,6 +36,11 @@ def three_phases(temperatures: tuple[float, float, float]) -> dict[str, Any]:
     }
 
 
+HEAVY_FIRST = {  # the fresh student's label loss has twenty times the gradient of a teacher's term
+    "warm_up": {"fraction": 0.2, "soft_weight": 4.0, "hard_weight": 0.5, "temperature": 1.0},
+    "distillation": {"fraction": 0.4, "soft_weight": 1.0, "hard_weight": 0.5, "temperature": 1.0},
+    "convergence": {"fraction": 0.4, "soft_weight": 0.25, "hard_weight": 0.5, "temperature": 1.0},
+}
 LABELS_AT_LAST = {
     "warm_up": {"fraction": 0.2, "soft_weight": 0.5, "hard_weight": 0.5, "temperature": 1.0},
     "distillation": {"fraction": 0.4, "soft_weight": 0.5, "hard_weight": 0.5, "temperature": 1.0},
@@ -70,6 +75,7 @@ CANDIDATES: dict[str, dict[str, Any]] = {
     "nb 16: class 0.5, box 4, attention 0": balanced(0.5, 4.0, 0.0),
     "nb 16: class 1, box 8, attention 0, labels alone at last": balanced(1.0, 8.0, 0.0, phases=LABELS_AT_LAST),
     "nb 16: class 2, box 4, attention 2, labels alone at last": balanced(2.0, 4.0, 2.0, phases=LABELS_AT_LAST),
+    "nb 16: class 1, box 4, attention 0.5, heavy first": balanced(1.0, 4.0, 0.5, phases=HEAVY_FIRST),
     "nb 16: class 1, box 2 decoded, attention 0": balanced(1.0, 2.0, 0.0, box_kind="decoded"),
     "nb 16: class 1, box 0, attention 0": balanced(1.0, 0.0, 0.0),
     "nb 16: class 3, box 0, attention 0": balanced(3.0, 0.0, 0.0),
