@@ -157,3 +157,12 @@ def test_unlabelled_pictures_concern_only_those_who_learn_from_them():
     """A teacher learns from labels alone: pictures that nobody labelled must not train it anew."""
     needing = {stage for stage in PIPELINE if "data/unlabelled" in PIPELINE[stage]["deps"]}
     assert needing == {"validate", "assistant@m", "assistant@s", "cache_logits", "distill"}
+
+
+def test_the_benchmark_of_a_pipeline_reads_what_its_stages_write(monkeypatch):
+    monkeypatch.syspath_prepend(REPOSITORY / "tests/bench")
+    import pipeline_run
+
+    outputs = {path for stage in stages_of(REPOSITORY) for path in OUTPUTS[stage]}
+    assert {f"metrics/{name}.json" for name in (*pipeline_run.TRAININGS, "engines", "gate")} <= outputs
+    assert set(pipeline_run.STAGES) == set(stages_of(REPOSITORY))
