@@ -64,4 +64,4 @@ lock: ## resolve requirements.lock anew
 	  --no-emit-index-url --no-annotate --no-header --upgrade -q -o requirements.lock
 
 clean: ## remove what the stages made, but not DVC's cache, MLflow's store or your data
-	@rm -rf data/prepared data/validated data/cache data/assistant_caches data/new_parts/held_out models metrics plots evaluation report .retort
+	@rm -rf data/prepared data/unlabelled data/validated data/cache data/assistant_caches data/new_parts/held_out models metrics plots evaluation report .retort

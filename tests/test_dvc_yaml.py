@@ -153,6 +153,14 @@ def test_long_stages_keep_their_outputs_across_a_kill():
             assert next(iter(folder.values())) == {"persist": True}, stage
 
 
+def test_make_clean_removes_every_output():
+    told = re.search(r"^clean:.*\n\t@rm -rf (.*)$", (REPOSITORY / "Makefile").read_text(), re.M)
+    assert told
+    removed = [Path(name) for name in told[1].split()]
+    for path in (path for paths in OUTPUTS.values() for path in paths):
+        assert any(Path(path).is_relative_to(folder) for folder in removed), path
+
+
 def test_unlabelled_pictures_concern_only_those_who_learn_from_them():
     """A teacher learns from labels alone: pictures that nobody labelled must not train it anew."""
     needing = {stage for stage in PIPELINE if "data/unlabelled" in PIPELINE[stage]["deps"]}
