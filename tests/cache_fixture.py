@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from kd_steps.core.answers import Answer
+from kd_steps.core.answers import Answer, score_ceiling
 from kd_steps.core.cache_header import CacheHeader
 from kd_steps.core.cache_rows import AnsweredView
 from kd_steps.core.neck import NeckAnswer, by_level
@@ -39,10 +39,12 @@ BARE = replace(FULL, attention=False, pooled=False, max_vectors=0, pixels=False)
 
 def made_up_answer(random, header, count):
     """A head's answer of ``count`` anchors."""
+    logits = (random.standard_normal((count, len(header.classes))) * 4).astype(np.float32)
     return Answer(
         anchors=np.sort(random.permutation(sum(header.cells))[:count]).astype(np.int32),
-        class_logits=(random.standard_normal((count, len(header.classes))) * 4).astype(np.float32),
+        class_logits=logits,
         box_bins=(random.standard_normal((count, 4, header.bins)) * 3).astype(np.float32),
+        ceiling=score_ceiling(logits, header.score_threshold, header.max_anchors),
     )
 
 
@@ -86,6 +88,7 @@ def require_same_answer(got, put):
     """Check a head's answer; bins are compared by the side that they decode to, and by most of their logits."""
     assert got.anchors.tolist() == put.anchors.tolist()
     require_close(got.class_logits, put.class_logits)
+    assert abs(got.ceiling - put.ceiling) < 1e-3
     assert got.box_bins.shape == put.box_bins.shape
     if put.box_bins.shape[-1] == 1:
         assert got.box_bins.tolist() == put.box_bins.tolist()

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
@@ -20,11 +21,13 @@ class Answer:
         anchors: indices of the kept anchors, ascending, shape (n,).
         class_logits: shape (n, classes), float16 or float32.
         box_bins: raw box outputs, shape (n, 4, bins); with one bin, the distances themselves.
+        ceiling: no class score of an anchor that is not kept is above it, 0-1.
     """
 
     anchors: NDArray[np.integer[Any]]
     class_logits: NDArray[np.floating[Any]]
     box_bins: NDArray[np.floating[Any]]
+    ceiling: float
 
 
 @dataclass(frozen=True)
@@ -36,16 +39,18 @@ class AnswerBatch:
         anchor: index of the anchor, int64 of shape (m,).
         class_logits: shape (m, classes).
         box_bins: shape (m, 4, bins).
+        ceiling: no class score of a view's other anchors is above it, float32 of shape (batch,).
     """
 
     sample: Tensor
     anchor: Tensor
     class_logits: Tensor
     box_bins: Tensor
+    ceiling: Tensor
 
     def to(self, device: torch.device) -> AnswerBatch:
         """The same answers on another device."""
-        return AnswerBatch(*(t.to(device) for t in (self.sample, self.anchor, self.class_logits, self.box_bins)))
+        return AnswerBatch(*(getattr(self, field.name).to(device) for field in fields(self)))
 
 
 def keep_anchors(class_logits: Tensor, score_threshold: float, max_anchors: int) -> Tensor:
@@ -61,6 +66,20 @@ def keep_anchors(class_logits: Tensor, score_threshold: float, max_anchors: int)
     return best[scores[best] > score_threshold].sort().values
 
 
+def score_ceiling(class_logits: NDArray[np.floating[Any]], score_threshold: float, max_anchors: int) -> float:
+    """The highest class score that an anchor which was not kept can have, 0-1.
+
+    Args:
+        class_logits: of the kept anchors, shape (n, classes).
+        score_threshold: least top class score of a kept anchor.
+        max_anchors: most anchors kept; where all places are taken, those left out may be as good as the last kept.
+    """
+    if len(class_logits) < max_anchors:
+        return score_threshold
+    least = float(class_logits.astype(np.float64).max(axis=1).min()) if len(class_logits) else math.inf
+    return max(score_threshold, 1 / (1 + math.exp(-least)))
+
+
 def sparse_answers(class_logits: Tensor, box_outputs: Tensor, score_threshold: float, max_anchors: int) -> list[Answer]:
     """Cut a batch of dense head outputs down to answers.
 
@@ -74,11 +93,13 @@ def sparse_answers(class_logits: Tensor, box_outputs: Tensor, score_threshold: f
     for logits, boxes in zip(class_logits, box_outputs, strict=True):
         kept = keep_anchors(logits, score_threshold, max_anchors)
         bins = boxes.float()[:, kept].T.reshape(len(kept), 4, len(boxes) // 4)
+        scores = logits.float()[:, kept].T.contiguous().cpu().numpy()
         answers.append(
             Answer(
                 anchors=kept.cpu().numpy().astype(np.int32),
-                class_logits=logits.float()[:, kept].T.contiguous().cpu().numpy(),
+                class_logits=scores,
                 box_bins=bins.contiguous().cpu().numpy(),
+                ceiling=score_ceiling(scores, score_threshold, max_anchors),
             )
         )
     return answers
@@ -92,7 +113,15 @@ def batch_answers(answers: Sequence[Answer]) -> AnswerBatch:
         anchor=torch.from_numpy(np.concatenate([a.anchors for a in answers]).astype(np.int64)),
         class_logits=torch.from_numpy(np.concatenate([a.class_logits for a in answers]).astype(np.float32)),
         box_bins=torch.from_numpy(np.concatenate([a.box_bins for a in answers]).astype(np.float32)),
+        ceiling=torch.tensor([answer.ceiling for answer in answers], dtype=torch.float32),
     )
+
+
+def kept_anchors(batch: AnswerBatch, anchors: int) -> Tensor:
+    """Where a batch has answers, bool of shape (batch, anchors)."""
+    kept = torch.zeros(len(batch.ceiling), anchors, dtype=torch.bool, device=batch.sample.device)
+    kept[batch.sample, batch.anchor] = True
+    return kept
 
 
 def student_at(class_logits: Tensor, box_outputs: Tensor, batch: AnswerBatch) -> tuple[Tensor, Tensor]:

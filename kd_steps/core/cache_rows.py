@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from kd_steps.core.answers import Answer
+from kd_steps.core.answers import Answer, score_ceiling
 from kd_steps.core.bin_packing import pack_bins, unpack_bins
 from kd_steps.core.cache_header import CacheHeader
 from kd_steps.core.neck import NeckAnswer, by_level
@@ -79,7 +79,8 @@ def _pack_answer(answer: Answer) -> tuple[bytes, bytes, bytes]:
 def _unpack_answer(stored: list[Any], header: CacheHeader) -> Answer:
     anchors = np.frombuffer(stored[0], np.int32)
     logits = np.frombuffer(stored[1], np.float16).reshape(len(anchors), len(header.classes))
-    return Answer(anchors, logits, unpack_bins(stored[2], len(anchors), header.bins))
+    ceiling = score_ceiling(logits, header.score_threshold, header.max_anchors)
+    return Answer(anchors, logits, unpack_bins(stored[2], len(anchors), header.bins), ceiling)
 
 
 def _unpack_neck(column: Column, many: Answer, header: CacheHeader) -> NeckAnswer:

@@ -9,10 +9,10 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from kd_steps.core.answers import AnswerBatch, student_at
+from kd_steps.core.answers import AnswerBatch, kept_anchors, student_at
 from kd_steps.core.losses.attention_term import channel_attention_term, spatial_attention_term
 from kd_steps.core.losses.box_term import bin_term, decode_sides, decoded_term
-from kd_steps.core.losses.class_term import class_term, top_score
+from kd_steps.core.losses.class_term import class_term, silence_term, top_score
 from kd_steps.core.losses.difficulty import class_gap, harder_first
 from kd_steps.core.losses.feature_term import cwd_term, l2_term, pkd_term
 from kd_steps.core.losses.relational_term import relational_term
@@ -134,15 +134,16 @@ def _head_terms(
     outputs: HeadOutputs, teacher: AnswerBatch, weights: TermWeights, temperature: float
 ) -> tuple[Tensor, Tensor]:
     """Class and box term of one branch, without their multipliers."""
-    known_classes = teacher.class_logits.shape[1]
-    student_logits, student_bins = student_at(outputs.class_logits[:, :known_classes], outputs.boxes, teacher)
-    gap = class_gap(student_logits, teacher.class_logits)
-    score = harder_first(top_score(teacher.class_logits), gap, weights.dynamic_strength)
+    known = outputs.class_logits[:, : teacher.class_logits.shape[1]]
+    student_logits, student_bins = student_at(known, outputs.boxes, teacher)
+    said, gap = top_score(teacher.class_logits), class_gap(student_logits, teacher.class_logits)
+    score = harder_first(said, gap, weights.dynamic_strength)
     if weights.box_kind == "bins" and student_bins.shape[-1] == teacher.box_bins.shape[-1] > 1:
         box = bin_term(student_bins, teacher.box_bins, score, weights.box_temperature)
     else:
         box = decoded_term(decode_sides(student_bins), decode_sides(teacher.box_bins), score)
-    return class_term(student_logits, teacher.class_logits, temperature), box
+    spoken = class_term(student_logits, teacher.class_logits, temperature)
+    return spoken + silence_term(known, kept_anchors(teacher, known.shape[2]), teacher.ceiling, said, temperature), box
 
 
 def _neck_terms(

@@ -27,98 +27,60 @@ def phases(soft: float, hard: float, temperature: float) -> dict[str, Any]:
     return {name: {"fraction": share, **one} for name, share in shares.items()}
 
 
-def three_phases(temperatures: tuple[float, float, float]) -> dict[str, Any]:
-    """The weights of the three-phase schedule, with temperatures of one's own."""
-    names, weights = ("warm_up", "distillation", "convergence"), ((0.2, 0.3), (0.6, 0.7), (0.2, 0.5))
+def three_phases() -> dict[str, Any]:
+    """The weights of the three-phase schedule, at T = 1."""
+    shares, soft = {"warm_up": 0.2, "distillation": 0.6, "convergence": 0.2}, (0.3, 0.7, 0.5)
     return {
-        name: {"fraction": share, "soft_weight": soft, "hard_weight": 1 - soft, "temperature": temperature}
-        for name, (share, soft), temperature in zip(names, weights, temperatures, strict=True)
+        name: {"fraction": share, "soft_weight": weight, "hard_weight": 1 - weight, "temperature": 1.0}
+        for (name, share), weight in zip(shares.items(), soft, strict=True)
     }
 
 
-HEAVY_FIRST = {  # the fresh student's label loss has twenty times the gradient of a teacher's term
-    "warm_up": {"fraction": 0.2, "soft_weight": 4.0, "hard_weight": 0.5, "temperature": 1.0},
-    "distillation": {"fraction": 0.4, "soft_weight": 1.0, "hard_weight": 0.5, "temperature": 1.0},
-    "convergence": {"fraction": 0.4, "soft_weight": 0.25, "hard_weight": 0.5, "temperature": 1.0},
-}
-LABELS_AT_LAST = {
-    "warm_up": {"fraction": 0.2, "soft_weight": 0.5, "hard_weight": 0.5, "temperature": 1.0},
-    "distillation": {"fraction": 0.4, "soft_weight": 0.5, "hard_weight": 0.5, "temperature": 1.0},
-    "convergence": {"fraction": 0.4, "soft_weight": 0.0, "hard_weight": 0.5, "temperature": 1.0},
-}
+def changing(*soft_weights: float) -> dict[str, Any]:
+    """Three phases of 20, 40 and 40 % with a soft weight each; the labels weigh the same in all."""
+    shares = {"warm_up": 0.2, "distillation": 0.4, "convergence": 0.4}
+    return {
+        name: {"fraction": share, "soft_weight": soft, "hard_weight": 0.5, "temperature": 1.0}
+        for (name, share), soft in zip(shares.items(), soft_weights, strict=True)
+    }
+
+
+EVEN = phases(0.5, 0.5, 1.0)
+HEAVY_FIRST = changing(4.0, 1.0, 0.25)  # a fresh student's label loss has twenty times the gradient of a teacher's term
+LABELS_AT_LAST = changing(0.5, 0.5, 0.0)
+
+
+def at(nominal_batch: int, weights: tuple[float, float, float], soft: Any = EVEN, **more: Any) -> dict[str, Any]:
+    """One candidate: pictures an update; weights of the class, box and attention term; their schedule; what else."""
+    names = ("class_weight", "box_weight", "attention_weight")
+    given = {"gamma_epochs": 0.0, "lr_guard_ratio": 0.0, "nominal_batch": nominal_batch, **more}
+    return {**dict(zip(names, weights, strict=True)), "phases": soft, **given}
+
+
 GUARD = {"lr_guard_ratio": 3.0}  # was the default
-EVEN = {"phases": phases(0.5, 0.5, 1.0), "gamma_epochs": 0.0, **GUARD}
-HEAD = {"class_weight": 2.0, "box_weight": 2.0}
-ALONE = {"class_weight": 0.0, "box_weight": 0.0, "attention_weight": 0.0}
-STRONG = {"nominal_batch": 16}  # an update a batch
-
-
-def balanced(class_weight: float, box_weight: float, attention_weight: float, **more: Any) -> dict[str, Any]:
-    """Terms whose gradients, not whose values, are of the label loss's size: see tests/bench/RESULTS.md."""
-    weights = {"class_weight": class_weight, "box_weight": box_weight, "attention_weight": attention_weight}
-    return {**EVEN, **STRONG, **weights, "lr_guard_ratio": 0.0, **more}
-
-
 CANDIDATES: dict[str, dict[str, Any]] = {
-    "plain": ALONE,
-    "plain, nb 16": {**ALONE, **STRONG},
-    "even, class 8, box 8, attention 8, no guard, nb 16": {
-        **{**EVEN, **STRONG},
-        **{"class_weight": 8.0, "box_weight": 8.0, "attention_weight": 8.0, "lr_guard_ratio": 0.0},
-    },
-    "even, class 2, box 2, attention 2, no guard, nb 16": {
-        **{**EVEN, **STRONG, **HEAD},
-        **{"attention_weight": 2.0, "lr_guard_ratio": 0.0},
-    },
-    "nb 16: class 1, box 8, attention 0": balanced(1.0, 8.0, 0.0),
-    "nb 16: class 1, box 16, attention 0.3": balanced(1.0, 16.0, 0.3),
-    "nb 16: class 0.5, box 4, attention 0": balanced(0.5, 4.0, 0.0),
-    "nb 16: class 1, box 8, attention 0, labels alone at last": balanced(1.0, 8.0, 0.0, phases=LABELS_AT_LAST),
-    "nb 16: class 2, box 4, attention 2, labels alone at last": balanced(2.0, 4.0, 2.0, phases=LABELS_AT_LAST),
-    "nb 16: class 1, box 4, attention 0.5, heavy first": balanced(1.0, 4.0, 0.5, phases=HEAVY_FIRST),
-    "nb 16: class 1, box 2 decoded, attention 0": balanced(1.0, 2.0, 0.0, box_kind="decoded"),
-    "nb 16: class 1, box 0, attention 0": balanced(1.0, 0.0, 0.0),
-    "nb 16: class 3, box 0, attention 0": balanced(3.0, 0.0, 0.0),
-    "nb 16: class 2, box 2, attention 0": balanced(2.0, 2.0, 0.0),
-    "nb 16: class 1, box 8, attention 0, l2 1": balanced(1.0, 8.0, 0.0, feature_weight=1.0),
-    "even, class 2, box 2, attention 2": {**EVEN, **HEAD, "attention_weight": 2.0},
-    "even, class 2, box 2, attention 2, l2 6": {**EVEN, **HEAD, "attention_weight": 2.0, "feature_weight": 6.0},
-    "even, class 8, box 8, attention 4": {
-        **EVEN,
-        **{"class_weight": 8.0, "box_weight": 8.0, "attention_weight": 4.0},
-    },
-    "even, class 8, box 4, attention 4, T 2": {
-        **{"phases": phases(0.5, 0.5, 2.0), "gamma_epochs": 0.0, **GUARD},
-        **{"class_weight": 2.0, "box_weight": 4.0, "attention_weight": 4.0},
-    },
-    "even, class 4, box 4, attention 4": {
-        **EVEN,
-        **{"class_weight": 4.0, "box_weight": 4.0, "attention_weight": 4.0},
-    },
-    "even, class 8, box 8, attention 8, no guard": {
-        **EVEN,
-        **{"class_weight": 8.0, "box_weight": 8.0, "attention_weight": 8.0, "lr_guard_ratio": 0.0},
-    },
-    "even, class 16, box 16, attention 16, no guard": {
-        **EVEN,
-        **{"class_weight": 16.0, "box_weight": 16.0, "attention_weight": 16.0, "lr_guard_ratio": 0.0},
-    },
-    "even, class 8, box 8, attention 24, no guard": {
-        **EVEN,
-        **{"class_weight": 8.0, "box_weight": 8.0, "attention_weight": 24.0, "lr_guard_ratio": 0.0},
-    },
-    "even, class 16, box 16, attention 16, T 2, no guard": {
-        **{"phases": phases(0.5, 0.5, 2.0), "gamma_epochs": 0.0, **GUARD},
-        **{"class_weight": 16.0, "box_weight": 16.0, "attention_weight": 16.0, "lr_guard_ratio": 0.0},
-    },
-    "three phases at T 1, class 4, box 4, attention 4": {
-        **{"phases": three_phases((1.0, 1.0, 1.0)), "gamma_epochs": 0.0, **GUARD},
-        **{"class_weight": 4.0, "box_weight": 4.0, "attention_weight": 4.0},
-    },
-    "three phases at T 3/2/1, class 4, box 4, attention 4": {
-        **{"phases": three_phases((3.0, 2.0, 1.0)), "gamma_epochs": 0.0, **GUARD},
-        **{"class_weight": 4.0, "box_weight": 4.0, "attention_weight": 4.0},
-    },
+    "plain": at(64, (0.0, 0.0, 0.0)),
+    "even, class 2, box 2, attention 2": at(64, (2.0, 2.0, 2.0), **GUARD),
+    "even, class 2, box 2, attention 2, l2 6": at(64, (2.0, 2.0, 2.0), feature_weight=6.0, **GUARD),
+    "even, class 4, box 4, attention 4": at(64, (4.0, 4.0, 4.0), **GUARD),
+    "three phases at T 1, class 4, box 4, attention 4": at(64, (4.0, 4.0, 4.0), three_phases(), **GUARD),
+    "even, class 8, box 8, attention 4": at(64, (8.0, 8.0, 4.0), **GUARD),
+    "even, class 8, box 8, attention 8, no guard": at(64, (8.0, 8.0, 8.0)),
+    "even, class 16, box 16, attention 16, no guard": at(64, (16.0, 16.0, 16.0)),
+    "plain, nb 16": at(16, (0.0, 0.0, 0.0)),
+    "even, class 8, box 8, attention 8, no guard, nb 16": at(16, (8.0, 8.0, 8.0)),
+    "even, class 2, box 2, attention 2, no guard, nb 16": at(16, (2.0, 2.0, 2.0)),
+    "nb 16: class 1, box 8, attention 0": at(16, (1.0, 8.0, 0.0)),
+    "nb 16: class 1, box 16, attention 0.3": at(16, (1.0, 16.0, 0.3)),
+    "nb 16: class 1, box 0, attention 0": at(16, (1.0, 0.0, 0.0)),
+    "nb 16: class 1, box 4, attention 0.5, heavy first": at(16, (1.0, 4.0, 0.5), HEAVY_FIRST),
+    "nb 16: class 2, box 4, attention 2, labels alone at last": at(16, (2.0, 4.0, 2.0), LABELS_AT_LAST),
+    # From here on the class term also holds the student to the teacher's silence.
+    "nb 16: class 1, box 8, attention 0, silence": at(16, (1.0, 8.0, 0.0)),
+    "nb 16: class 1, box 8, attention 0, clip 20": at(16, (1.0, 8.0, 0.0), clip_norm=20.0),
+    "plain, nb 16, clip 20": at(16, (0.0, 0.0, 0.0), clip_norm=20.0),
+    "nb 16: class 1, box 8, attention 0, labels alone at last": at(16, (1.0, 8.0, 0.0), LABELS_AT_LAST),
+    "nb 16: class 1, box 2 decoded, attention 0": at(16, (1.0, 2.0, 0.0), box_kind="decoded"),
 }
 
 
@@ -148,7 +110,7 @@ def score(changes: dict[str, Any], seed: int) -> dict[str, Any]:
     params = params.model_copy(update={"cache_logits": cache_content, "distill": section})
     (sidecar, teacher), (pictures, held_out) = setting.teacher(), cut()
     plan, distillation = teacher_plan(section), None
-    if any(changes.get(name) != 0.0 for name in ALONE):
+    if any(changes[f"{term}_weight"] for term in ("class", "box", "attention")):
         plan = distillation_plan(params)
         header = cache_header(params, plan, sidecar, teacher, "DeepPCB without the validation cut")
         keys, _ = fill(params, setting.SCRATCH / f"tuning-cache-{seed}", header, teacher, pictures, plan)

@@ -37,7 +37,7 @@ def stored(record, threshold=THRESHOLD, most=300):
         scores = probability(answer.class_logits.max(axis=1))
         best = np.argsort(-scores, kind="stable")[:most]
         rows = np.sort(best[scores[best] > threshold])
-        return Answer(answer.anchors[rows], answer.class_logits[rows], answer.box_bins[rows])
+        return Answer(answer.anchors[rows], answer.class_logits[rows], answer.box_bins[rows], threshold)
 
     many = cut(record.many)
     places = np.searchsorted(many.anchors, record.many.anchors[record.neck.rows])
@@ -98,7 +98,8 @@ def test_other_anchors_are_told_by_their_distance_from_the_cut():
     scores = probability(now.many.class_logits.max(axis=1))
     best = int(scores[before.many.anchors].argmax())
     left_out = Answer(
-        *(np.delete(a, best, axis=0) for a in (before.many.anchors, before.many.class_logits, before.many.box_bins))
+        *(np.delete(a, best, axis=0) for a in (before.many.anchors, before.many.class_logits, before.many.box_bins)),
+        THRESHOLD,
     )
     assert errors(replace(before, many=left_out), now).kept_score == pytest.approx(scores.max() - THRESHOLD)
     assert errors(stored(now, threshold=0.25), now).kept_score == pytest.approx(

@@ -1,11 +1,12 @@
 """Cutting dense head outputs down to answers, against plain loops."""
 
 import numpy as np
+import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kd_steps.core.answers import batch_answers, keep_anchors, sparse_answers, student_at
+from kd_steps.core.answers import batch_answers, keep_anchors, kept_anchors, sparse_answers, student_at
 
 
 def dense(seed, batch=3, classes=2, bins=4, anchors=12):
@@ -35,6 +36,21 @@ def test_answers_hold_the_outputs_of_their_anchors():
             assert answer.class_logits[row].tolist() == logits[sample, :, anchor].tolist()
             for side in range(4):
                 assert answer.box_bins[row, side].tolist() == boxes[sample, 4 * side : 4 * side + 4, anchor].tolist()
+
+
+@settings(deadline=None, max_examples=60)
+@given(seed=st.integers(0, 10_000), threshold=st.floats(0, 0.99), most=st.integers(1, 15))
+def test_no_anchor_that_was_left_out_scores_above_the_ceiling(seed, threshold, most):
+    logits, boxes = dense(seed)
+    batch = batch_answers(sparse_answers(logits, boxes, threshold, most))
+    kept = kept_anchors(batch, logits.shape[2])
+    assert torch.equal(kept.nonzero(), torch.stack([batch.sample, batch.anchor], dim=1))
+    scores = logits.amax(dim=1).sigmoid()
+    for sample, ceiling in enumerate(batch.ceiling.tolist()):
+        left_out, inside = scores[sample][~kept[sample]].tolist(), scores[sample][kept[sample]].tolist()
+        assert all(score <= ceiling + 1e-6 for score in left_out)
+        # no lower ceiling can be told from what was kept
+        assert ceiling == pytest.approx(threshold if len(inside) < most else min(inside), abs=1e-6)
 
 
 def test_a_view_without_any_anchor():

@@ -27,6 +27,7 @@ CONTENT = st.fixed_dictionaries(
         "pixels": st.booleans(),
         "two_branches": st.booleans(),
         "bins": st.sampled_from([1, 16]),
+        "max_anchors": st.sampled_from([84, 300]),
     }
 )
 

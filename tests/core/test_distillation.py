@@ -5,11 +5,11 @@ from dataclasses import replace
 import pytest
 import torch
 
-from kd_steps.core.answers import sparse_answers, student_at
+from kd_steps.core.answers import kept_anchors, sparse_answers, student_at
 from kd_steps.core.distillation import HeadOutputs, StudentOutputs, TermWeights, distillation_terms
 from kd_steps.core.losses.attention_term import channel_attention_term, spatial_attention_term
 from kd_steps.core.losses.box_term import bin_term, decode_sides, decoded_term
-from kd_steps.core.losses.class_term import class_term, top_score
+from kd_steps.core.losses.class_term import class_term, silence_term, top_score
 from kd_steps.core.losses.feature_term import cwd_term, l2_term, pkd_term
 from kd_steps.core.losses.relational_term import relational_term
 from kd_steps.core.neck import neck_answers, pooled_channels, vectors_at
@@ -67,10 +67,11 @@ def adapters(seed=5):
 
 def head_terms(mine, theirs, temperature):
     logits, bins = student_at(mine.class_logits, mine.boxes, theirs)
-    score = top_score(theirs.class_logits)
-    return class_term(logits, theirs.class_logits, temperature).item(), bin_term(
-        bins, theirs.box_bins, score, 2.0
-    ).item()
+    score, kept = top_score(theirs.class_logits), kept_anchors(theirs, ANCHORS)
+    silence = silence_term(mine.class_logits, kept, theirs.ceiling, score, temperature)
+    assert silence > 0
+    spoken = class_term(logits, theirs.class_logits, temperature)
+    return (spoken + silence).item(), bin_term(bins, theirs.box_bins, score, 2.0).item()
 
 
 def test_head_terms_are_those_of_the_kept_anchors_times_their_weights():
@@ -247,6 +248,18 @@ def test_a_batch_the_teacher_says_nothing_of_is_zero_and_can_be_differentiated(k
     assert {name: term.item() for name, term in terms.items()} == {"kd_class": 0, "kd_box": 0, "kd_feature": 0}
     assert mine.many.class_logits.grad.abs().sum() == 0
     assert all(parameter.grad.abs().sum() == 0 for parameter in adapt.vectors.parameters())
+
+
+def test_what_the_student_sees_on_a_bare_board_is_taken_back():
+    bare = dense(1)[0] - 30
+    said = sparse_answers(bare, dense(1)[1], 0.01, 300)
+    necks = neck_answers(neck(51, THEIRS), said, False, False, 0)
+    batch = batch_records([TeacherRecord(0, many, None, own, (9, 4)) for many, own in zip(said, necks, strict=True)])
+    mine = student()
+    distillation_terms(mine, batch, WEIGHTS, 1.0)["kd_class"].backward()
+    seen = mine.many.class_logits.sigmoid() > 0.01
+    assert (mine.many.class_logits.grad[seen] > 0).all()
+    assert seen.any()
 
 
 def test_every_term_reaches_the_students_neck_or_head_and_the_adapters_learn():

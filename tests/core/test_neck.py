@@ -155,7 +155,7 @@ def test_a_batch_keeps_the_order_of_its_views():
 
 @pytest.mark.parametrize("logit", [-200.0, 200.0])
 def test_scores_far_out_stay_finite(logit):
-    said = [Answer(np.array([2]), np.full((1, 2), logit, np.float32), np.zeros((1, 4, 4), np.float32))]
+    said = [Answer(np.array([2]), np.full((1, 2), logit, np.float32), np.zeros((1, 4, 4), np.float32), ceiling=0.0)]
     batch = batch_necks(neck_answers(features(1, batch=1), said, False, False, 4), said, CELLS)
     assert batch.vectors[0].score.tolist() == [float(logit > 0)]
 

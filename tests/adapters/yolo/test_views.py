@@ -153,9 +153,8 @@ def test_partners_come_from_the_whole_set_and_closing_views_have_none(training_p
 
 def head_answer(count):
     """A head's answer of so many anchors, whose logits say how many."""
-    return Answer(
-        np.arange(count, dtype=np.int32), np.full((count, 2), count, np.float16), np.zeros((count, 4, 16), np.float16)
-    )
+    logits, bins = np.full((count, 2), count, np.float16), np.zeros((count, 4, 16), np.float16)
+    return Answer(np.arange(count, dtype=np.int32), logits, bins, ceiling=0.01)
 
 
 class KnownPixels:

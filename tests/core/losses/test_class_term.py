@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.distributions import Bernoulli, kl_divergence
 
-from kd_steps.core.losses.class_term import bernoulli_entropy, class_term, top_score
+from kd_steps.core.losses.class_term import bernoulli_entropy, class_term, silence_term, top_score
 
 
 def logits(seed, anchors=7, classes=3, spread=3.0):
@@ -79,6 +79,8 @@ def test_large_logits_stay_finite():
 def test_a_temperature_that_is_not_positive_is_refused(temperature):
     with pytest.raises(ValueError, match="temperature must be positive"):
         class_term(logits(1), logits(2), temperature)
+    with pytest.raises(ValueError, match="temperature must be positive"):
+        silence_term(dense(1), KEPT, CEILING, SCORES, temperature)
 
 
 def test_other_shapes_are_refused():
@@ -96,6 +98,60 @@ def test_never_negative_and_order_of_anchors_and_classes_does_not_count(seed, te
     rows, columns = torch.randperm(anchors, generator=generator), torch.randperm(3, generator=generator)
     mixed = class_term(student[rows][:, columns], teacher[rows][:, columns], temperature)
     assert mixed.item() == pytest.approx(term.item(), rel=1e-4, abs=1e-6)
+
+
+def dense(seed, spread=3.0):
+    """Logits of (batch, classes, anchors)."""
+    return torch.randn(2, 3, 9, generator=torch.Generator().manual_seed(seed)) * spread
+
+
+KEPT = torch.zeros(2, 9, dtype=torch.bool)
+KEPT[0, [1, 4]] = KEPT[1, 8] = True
+CEILING = torch.tensor([0.01, 0.3])
+SCORES = torch.tensor([0.9, 0.4, 0.7])
+
+
+@pytest.mark.parametrize("temperature", [1.0, 2.5])
+def test_silence_equals_the_reference(temperature):
+    student, expected = dense(11), 0.0
+    for sample, ceiling in enumerate(CEILING.double()):
+        limit = Bernoulli(logits=ceiling.logit() / temperature)
+        for anchor in range(9):
+            for logit in student[sample, :, anchor].double():
+                if logit.sigmoid() > ceiling and not KEPT[sample, anchor]:
+                    divergence = kl_divergence(limit, Bernoulli(logits=logit / temperature))
+                    expected += temperature**2 * (logit.sigmoid() - ceiling) * divergence
+    found = silence_term(student, KEPT, CEILING, SCORES, temperature)
+    assert found.item() == pytest.approx(float(expected / SCORES.sum()), rel=1e-4)
+    assert found.item() > 0.1
+
+
+def test_silence_pushes_down_what_lies_above_the_ceiling_and_leaves_all_else_alone():
+    student = dense(12).requires_grad_()
+    silence_term(student, KEPT, CEILING, SCORES, 2.0).backward()
+    above = (student.sigmoid() > CEILING[:, None, None]) & ~KEPT[:, None]
+    assert (student.grad[above] > 0).all()
+    assert (student.grad[~above] == 0).all()
+    assert above.any()
+    assert not above.all()
+
+
+def test_silence_of_a_student_below_the_ceiling_is_zero_and_can_be_differentiated():
+    student = torch.full((2, 3, 9), -9.0, requires_grad=True)
+    term = silence_term(student, KEPT, CEILING, SCORES, 1.0)
+    term.backward()
+    assert term.item() == 0
+    assert (student.grad == 0).all()
+
+
+@pytest.mark.parametrize("ceiling", [0.0, 1.0])
+def test_silence_is_finite_at_the_ends(ceiling):
+    student = torch.tensor([-300.0, 0.0, 300.0]).repeat(2, 3, 3).requires_grad_()
+    term = silence_term(student, KEPT, torch.full((2,), ceiling), torch.zeros(0), 1.0)
+    term.backward()
+    assert torch.isfinite(term)
+    assert torch.isfinite(student.grad).all()
+    assert (term.item() > 0) is (ceiling == 0.0)
 
 
 def test_top_score():
