@@ -4,65 +4,17 @@ import os
 import shutil
 import subprocess
 import sys
-from pathlib import Path
 
 import cv2
 import numpy as np
 import pandas as pd
 import pytest
-import yaml
-from prepared import (
-    CLASSES,
-    COUNTS,
-    NEW_CLASSES,
-    PROJECT,
-    board,
-    image_row,
-    write_part_set,
-    write_project,
-    write_unlabelled,
-)
+from prepared import CLASSES, COUNTS, NEW_CLASSES, PROJECT, board, write_part_set, write_project, write_unlabelled
+from validation_project import failure, replace_picture, run_here, save, set_params, tables
 
-from kd_steps import validate
 from kd_steps.adapters.files import read_json
 
 IMAGES, BOXES = "data/prepared/images", "data/prepared/labels"
-
-
-def run_here(root, monkeypatch):
-    """Run the stage in this process, in ``root``; the message it stops with, or None."""
-    monkeypatch.chdir(root)
-    monkeypatch.setenv("YOLO_CONFIG_DIR", str(root / ".retort/ultralytics"))
-    try:
-        validate.main()
-    except validate.ValidationFailed as stop:
-        return str(stop)
-    return None
-
-
-def tables(root):
-    folder = root / "data/prepared"
-    return pd.read_parquet(folder / "images.parquet"), pd.read_parquet(folder / "boxes.parquet")
-
-
-def save(root, images, boxes):
-    images.to_parquet(root / "data/prepared/images.parquet")
-    boxes.to_parquet(root / "data/prepared/boxes.parquet")
-
-
-def set_params(root, section, **values):
-    params = yaml.safe_load((root / "params.yaml").read_text())
-    params[section] |= values
-    (root / "params.yaml").write_text(yaml.safe_dump(params))
-
-
-def replace_picture(root, images, image_id, data, folder="data/prepared"):
-    """Put other bytes under a listed picture and make the table true of them again."""
-    old = images.loc[images["image_id"] == image_id].iloc[0]
-    (root / folder / old["path"]).write_bytes(data)
-    row = image_row(image_id, old["split"], old["path"], data, old["n_boxes"])
-    for column, value in row.items():
-        images.loc[images["image_id"] == image_id, column] = value
 
 
 def damage_base(root):
@@ -125,17 +77,6 @@ def damaged(tmp_path_factory):
     )
     assert (root / "metrics/validation.json").exists(), ended.stderr
     return root, read_json(root / "metrics/validation.json"), ended
-
-
-def failure(found, suite, column, severity):
-    """The one failed expectation about ``column``."""
-    failures = [
-        f
-        for f in found["suites"][suite]["failures"]
-        if f["column"] == column and f["severity"] == severity and f["files"]
-    ]
-    assert len(failures) == 1, found["suites"][suite]["failures"]
-    return failures[0]
 
 
 @pytest.mark.parametrize(
@@ -294,46 +235,6 @@ def test_drift_wrong_fill_and_bad_new_parts(tmp_path, monkeypatch):
     assert parts["twin_iou", "critical"]["files"] == ["data/new_parts/line/a/images/shot-1.jpg"]
     assert parts["test_twin", "critical"]["files"] == ["data/new_parts/line/a/images/shot-2.jpg"]
     assert "never_shot: 0" in parts["class_name", "critical"]["message"]
-
-
-def test_unlabelled_pictures_are_held_to_all_but_labels(tmp_path, monkeypatch):
-    root = write_project(tmp_path / "p", {**COUNTS, "unlabelled": 7}, (96, 65))
-    folder, (labelled, _) = "data/unlabelled", tables(root)
-    images = pd.read_parquet(root / folder / "images.parquet")
-
-    def path(image_id):
-        return root / folder / images.set_index("image_id").loc[image_id, "path"]
-
-    def labelled_path(image_id):
-        return root / "data/prepared" / labelled.set_index("image_id").loc[image_id, "path"]
-
-    def brighter(picture):
-        pixels = cv2.imread(str(picture))
-        return cv2.imencode(".jpg", cv2.add(pixels, np.full_like(pixels, 3)))[1].tobytes()
-
-    path("unlabelled-00000").write_bytes(path("unlabelled-00000").read_bytes()[:-500])
-    replace_picture(root, images, "unlabelled-00001", labelled_path("test-00001").read_bytes(), folder)
-    for number, other in ((2, "defect_free-00000"), (3, "train-00000"), (4, "val-00000")):
-        replace_picture(root, images, f"unlabelled-0000{number}", brighter(labelled_path(other)), folder)
-    clear = cv2.imdecode(np.frombuffer(board(99, (96, 65)), np.uint8), cv2.IMREAD_COLOR)
-    rgba = np.dstack([clear, np.full(clear.shape[:2], 255, np.uint8)])
-    replace_picture(root, images, "unlabelled-00005", cv2.imencode(".png", rgba)[1].tobytes(), folder)
-    images.loc[images["image_id"] == "unlabelled-00006", "group"] = "board-test-00002"
-    images.to_parquet(root / folder / "images.parquet")
-
-    assert run_here(root, monkeypatch) is not None
-
-    found = read_json(root / "metrics/validation.json")
-    expected = {
-        "picture_fault": ("critical", ["unlabelled-00000"]),
-        "content_twin": ("critical", ["test-00001", "unlabelled-00001"]),
-        "near_twin": ("warning", ["defect_free-00000", "unlabelled-00002", "unlabelled-00004", "val-00000"]),
-        "channels": ("critical", ["unlabelled-00005"]),
-        "group_elsewhere": ("warning", ["test-00002", "unlabelled-00006"]),
-    }
-    for column, (severity, files) in expected.items():
-        assert sorted(Path(f).stem for f in failure(found, "images", column, severity)["files"]) == files
-    assert {f["column"] for f in found["suites"]["images"]["failures"]} == set(expected)
 
 
 def test_missing_prepared_set_is_told(tmp_path, monkeypatch):
