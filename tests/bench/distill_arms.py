@@ -166,8 +166,7 @@ def _default(arm: Arm, params: Any, folder: Path) -> dict[str, Any]:
 
     shutil.rmtree(folder, ignore_errors=True)
     train, test = setting.pictures("train"), setting.pictures("test")
-    closing = round(arm.epochs * params.distill.close_mosaic_fraction)
-    trainer = default_trainer(train, test, folder, arm.epochs, closing, params.seed, teacher=None)
+    trainer = default_trainer(params, train, test, folder)
     trainer.train()
     return {**_last_row(trainer.csv), "teacher_forwards": 0}
 

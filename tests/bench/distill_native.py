@@ -14,6 +14,7 @@ from ultralytics.nn.distill_model import DistillationModel
 from kd_steps.adapters.yolo.precision import Precision
 from kd_steps.adapters.yolo.training import RetortTrainer
 from kd_steps.core.labels import Labels, format_yolo
+from kd_steps.params import Params
 
 
 class NativeModel(DistillationModel):
@@ -43,15 +44,10 @@ class NativeTrainer(RetortTrainer):
 
 
 def default_trainer(
-    train: Sequence[Any],
-    val: Sequence[Any],
-    folder: Path,
-    epochs: int,
-    close_mosaic: int,
-    seed: int,
-    teacher: str | None,
+    params: Params, train: Sequence[Any], val: Sequence[Any], folder: Path, teacher: str | None = None
 ) -> DetectionTrainer:
     """Ultralytics' own trainer with its defaults on this machine, pictures in memory; with a teacher, distilling."""
+    epochs = params.distill.epochs
     options = {
         "model": STUDENT_MODEL,
         "data": str(_yolo_layout({"train": train, "val": val}, folder / "set")),
@@ -59,8 +55,8 @@ def default_trainer(
         "batch": RECIPE["batch"],
         "optimizer": RECIPE["optimizer"],
         "epochs": epochs,
-        "close_mosaic": close_mosaic,
-        "seed": seed,
+        "close_mosaic": round(epochs * params.distill.close_mosaic_fraction),
+        "seed": params.seed,
         "cache": "ram",
         "device": "cpu",
         "plots": False,

@@ -42,7 +42,7 @@ def seconds_of(kind: str, pictures: list[Any], folder: Path) -> float:
     fresh = teacher_plan(params.distill)
     if kind.startswith("default"):
         taught_by = weights if kind == "default-native" else None
-        return timed(default_trainer(pictures, pictures[:16], folder, EPOCHS, 0, 0, taught_by))
+        return timed(default_trainer(params, pictures, pictures[:16], folder, taught_by))
     if kind == "native":
         run = training_run(params, pictures, fresh, folder)
         return timed(NativeTrainer(replace(run, options={**run.options, "distill_model": weights})))
