@@ -50,7 +50,7 @@ def main() -> None:
         print(json.dumps(memory_of(kind, int(pictures), Path(folder))))
         return
     result: dict[str, Any] = {"cores": len(os.sched_getaffinity(0)), "memory": memory()}
-    if "RETORT_DEEPPCB" in os.environ and (setting.SCRATCH / "teacher/sidecar.json").exists():
+    if "RETORT_DEEPPCB" in os.environ and (setting.SCALE.scratch / "teacher/sidecar.json").exists():
         result |= {f"deeppcb_{side}px": on_deeppcb(side) for side in SIDES_PX}
         RESULT.write_text(json.dumps(result, indent=2) + "\n")
     else:

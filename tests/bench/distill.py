@@ -4,7 +4,8 @@
 process of its own, and writes ``tests/bench/results/distill.json`` after each; it can be stopped at any moment.
 
 ``--arms plain-20,cached-20`` and ``--seeds 0,1,2`` choose; ``--summary`` only writes the file anew; ``--one ARM SEED``
-is one run in this process.
+is one run in this process. With ``RETORT_BENCH_SCALE=gpu`` it is run at 640 px with a yolo11m as teacher, over up to
+100 epochs, and writes ``distill_gpu.json``.
 """
 
 from __future__ import annotations
@@ -18,8 +19,9 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from distill_setting import SCALE, SCALE_NAME
+
 ROOT = Path(__file__).parents[2]
-RESULT = ROOT / "tests/bench/results/distill.json"
 TIMES = ROOT / "tests/bench/results/distill_time.json"
 SEEDS = (0, 1, 2)
 # difference → (arm, arm it is measured against)
@@ -34,6 +36,9 @@ DIFFERENCES = {
     "cached-plain-250-steps": ("cached-250", "plain-250-steps"),
     "cached-plain-time": ("cached-20", "plain-time"),
     "cached-plain-60": ("cached-60", "plain-60"),
+    "cached-plain-100": ("cached-100", "plain-100"),
+    "cached-native-100": ("cached-100", "native-100"),
+    "cached-live-100": ("cached-100", "live-100"),
     "cached-v2-20": ("cached-20-v2", "cached-20"),
     "cached-v16-20": ("cached-20-v16", "cached-20"),
     "cached-plain-20-nb64": ("cached-20-nb64", "plain-20-nb64"),
@@ -67,8 +72,8 @@ def summary(runs: list[dict[str, Any]]) -> dict[str, Any]:
             if name in run:
                 arm[name] = run[name]
     return {
-        "commit": subprocess.run(["git", "rev-parse", "HEAD"], cwd=ROOT, capture_output=True, text=True).stdout.strip(),
-        "imgsz": 320,
+        "commit": commit(),
+        "imgsz": SCALE.imgsz_px,
         "teacher": _teacher(),
         "arms": arms,
         "differences": {
@@ -79,7 +84,7 @@ def summary(runs: list[dict[str, Any]]) -> dict[str, Any]:
         "between_seeds_sd": {
             name: round(statistics.stdev(arm["map50_95"]), 2) for name, arm in arms.items() if len(arm["seeds"]) > 1
         },
-        "ratios": json.loads(TIMES.read_text())["ratios"] if TIMES.exists() else {},
+        "ratios": json.loads(TIMES.read_text())["ratios"] if SCALE_NAME == "cpu" and TIMES.exists() else {},
         "runs": runs,
     }
 
@@ -92,31 +97,35 @@ def _paired(a: dict[str, Any], b: dict[str, Any]) -> tuple[list[float], list[flo
 
 
 def _teacher() -> dict[str, Any]:
-    note = ROOT / ".retort/bench/distill/teacher/sidecar.json"
+    note = SCALE.scratch / "teacher/sidecar.json"
     if not note.exists():
-        return json.loads(RESULT.read_text())["teacher"] if RESULT.exists() else {}
+        return json.loads(SCALE.result.read_text())["teacher"] if SCALE.result.exists() else {}
     told = json.loads(note.read_text())
     return {"model": told["model"], "sha256": told["sha256"], **told["training"]}
 
 
+def commit() -> str:
+    """The commit that is checked out."""
+    return subprocess.run(["git", "rev-parse", "HEAD"], cwd=ROOT, capture_output=True, text=True).stdout.strip()
+
+
 def stored_runs() -> list[dict[str, Any]]:
     """The runs that are done."""
-    return json.loads(RESULT.read_text())["runs"] if RESULT.exists() else []
+    return json.loads(SCALE.result.read_text())["runs"] if SCALE.result.exists() else []
 
 
 def write(runs: list[dict[str, Any]]) -> None:
     """Write the result file; a half-written one never takes the place of a whole one."""
-    RESULT.parent.mkdir(parents=True, exist_ok=True)
-    temporary = RESULT.with_suffix(".tmp")
+    SCALE.result.parent.mkdir(parents=True, exist_ok=True)
+    temporary = SCALE.result.with_suffix(".tmp")
     told = json.dumps(summary(runs), indent=1).replace("-Infinity", "null").replace("Infinity", "null")
     temporary.write_text(told + "\n")
-    temporary.replace(RESULT)
+    temporary.replace(SCALE.result)
 
 
 def main() -> None:
     """Run what is missing."""
     from distill_arms import ARMS, run_arm
-    from distill_setting import SCRATCH
 
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--arms", default=",".join(ARMS), help="which arms, in this order")
@@ -126,8 +135,8 @@ def main() -> None:
     asked = parser.parse_args()
     if asked.one:
         name, seed = asked.one[0], int(asked.one[1])
-        done = run_arm(ARMS[name], seed, SCRATCH / f"{name}-{seed}")
-        (SCRATCH / f"{name}-{seed}.json").write_text(json.dumps({"arm": name, **done}))
+        done = run_arm(ARMS[name], seed, SCALE.scratch / f"{name}-{seed}")
+        (SCALE.scratch / f"{name}-{seed}.json").write_text(json.dumps({"arm": name, "commit": commit(), **done}))
         return
     runs = stored_runs()
     write(runs)
@@ -138,7 +147,7 @@ def main() -> None:
             if any(run["arm"] == name and run["seed"] == seed for run in stored_runs()):
                 continue
             subprocess.run([sys.executable, __file__, "--one", name, str(seed)], check=True)
-            write([*stored_runs(), json.loads((SCRATCH / f"{name}-{seed}.json").read_text())])
+            write([*stored_runs(), json.loads((SCALE.scratch / f"{name}-{seed}.json").read_text())])
             print(f"{name}, seed {seed}: done", flush=True)
 
 

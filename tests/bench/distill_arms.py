@@ -37,7 +37,7 @@ class Arm:
 
 
 # In the order of their worth, should the time not suffice for all.
-ARMS = {
+CPU_ARMS = {
     "plain-20": Arm("plain", 20),
     "cached-20": Arm("cached", 20),
     "native-20": Arm("native", 20),
@@ -55,6 +55,18 @@ ARMS = {
     "plain-20-nb64": Arm("plain", 20, nominal_batch=64),
     "cached-20-nb64": Arm("cached", 20, nominal_batch=64),
 }
+GPU_ARMS = {
+    "plain-100": Arm("plain", 100),
+    "cached-100": Arm("cached", 100),
+    "native-100": Arm("native", 100),
+    "live-100": Arm("live", 100),
+    "plain-20": Arm("plain", 20),
+    "cached-20": Arm("cached", 20),
+    "native-20": Arm("native", 20),
+    "plain-250": Arm("plain", 20, labels=250),
+    "cached-250": Arm("cached", 20, labels=250),
+}
+ARMS = {"cpu": CPU_ARMS, "gpu": GPU_ARMS}[setting.SCALE_NAME]
 
 
 def run_arm(arm: Arm, seed: int, folder: Path) -> dict[str, Any]:
@@ -155,7 +167,7 @@ def _native(arm: Arm, params: Any, folder: Path) -> dict[str, Any]:
 
     shutil.rmtree(folder, ignore_errors=True)  # it does not resume
     run = training_run(params, setting.pictures("train"), teacher_plan(params.distill), folder)
-    options = {**run.options, "distill_model": str(setting.SCRATCH / "teacher/weights.pt")}
+    options = {**run.options, "distill_model": str(setting.SCALE.scratch / "teacher/weights.pt")}
     NativeTrainer(replace(run, options=options)).train()
     return {**_last_row(results_of(folder)), "teacher_forwards": arm.epochs * len(run.train)}
 

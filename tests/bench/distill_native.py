@@ -7,7 +7,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from distill_setting import IMGSZ_PX, RECIPE, STUDENT_MODEL, classes
+import torch
+from distill_setting import RECIPE, SCALE, STUDENT_MODEL, classes
 from ultralytics.models.yolo.detect import DetectionTrainer
 from ultralytics.nn.distill_model import DistillationModel
 
@@ -51,14 +52,14 @@ def default_trainer(
     options = {
         "model": STUDENT_MODEL,
         "data": str(_yolo_layout({"train": train, "val": val}, folder / "set")),
-        "imgsz": IMGSZ_PX,
+        "imgsz": SCALE.imgsz_px,
         "batch": RECIPE["batch"],
         "optimizer": RECIPE["optimizer"],
         "epochs": epochs,
         "close_mosaic": round(epochs * params.distill.close_mosaic_fraction),
         "seed": params.seed,
         "cache": "ram",
-        "device": "cpu",
+        "device": "0" if torch.cuda.is_available() else "cpu",
         "plots": False,
         "val": False,  # only after the last epoch, as in ours
         "exist_ok": True,

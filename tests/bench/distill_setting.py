@@ -9,14 +9,14 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 ROOT = Path(__file__).parents[2]
-SCRATCH = ROOT / ".retort/bench/distill"
-IMGSZ_PX, PICTURE_SIDE_PX = 320, 640
+PICTURE_SIDE_PX = 640
 # Ultralytics adds up gradients to 64 pictures an update and cuts their norm at 10, far below what a loss summed over so
 # many has: an update is a step of fixed length. On 1,000 pictures that leaves too few of them, so an update is a batch
 # here, as in the product's defaults; arms named nb64 show Ultralytics' way.
@@ -33,8 +33,35 @@ RECIPE = {
     "close_mosaic_fraction": 0.2,
     "freeze_layers": 0,
 }
-TEACHER_MODEL, STUDENT_MODEL = "yolo11s.yaml", "yolo11n.yaml"
-TEACHER_EPOCHS, TEACHER_SEED = 50, 0
+STUDENT_MODEL, TEACHER_SEED = "yolo11n.yaml", 0
+
+
+@dataclass(frozen=True)
+class Scale:
+    """How large the benchmark is: what two cores can do, or what needs a GPU.
+
+    Attributes:
+        imgsz_px: side of the networks' input.
+        teacher_model: its architecture.
+        teacher_epochs: of its training.
+        scratch: where teacher, caches and checkpoints lie.
+        result: the result file.
+    """
+
+    imgsz_px: int
+    teacher_model: str
+    teacher_epochs: int
+    scratch: Path
+    result: Path
+
+
+RESULTS = ROOT / "tests/bench/results"
+SCALES = {
+    "cpu": Scale(320, "yolo11s.yaml", 50, ROOT / ".retort/bench/distill", RESULTS / "distill.json"),
+    "gpu": Scale(640, "yolo11m.yaml", 100, ROOT / ".retort/bench/distill-gpu", RESULTS / "distill_gpu.json"),
+}
+SCALE_NAME = os.environ.get("RETORT_BENCH_SCALE", "cpu")
+SCALE = SCALES[SCALE_NAME]
 
 
 def parameters(seed: int, epochs: int, nominal_batch: int = NOMINAL_BATCH, views: int = 0) -> Any:
@@ -56,7 +83,7 @@ def parameters(seed: int, epochs: int, nominal_batch: int = NOMINAL_BATCH, views
     return product.model_copy(
         update={
             "seed": seed,
-            "preprocessing": product.preprocessing.model_copy(update={"imgsz_px": IMGSZ_PX}),
+            "preprocessing": product.preprocessing.model_copy(update={"imgsz_px": SCALE.imgsz_px}),
             "augmentation": product.augmentation.model_copy(update=gains),
             "compute": product.compute.model_copy(update={"cache_images": "ram"}),
             "cache_logits": product.cache_logits.model_copy(update={"views": views, "closing_views": 0}),
@@ -103,11 +130,11 @@ def teacher() -> tuple[Any, Any]:
     from kd_steps.adapters.yolo.recipe import finish, teacher_plan, training_run
     from kd_steps.adapters.yolo.training import train
 
-    folder = SCRATCH / "teacher"
+    folder = SCALE.scratch / "teacher"
     if not (folder / SIDECAR).exists():
-        params = parameters(TEACHER_SEED, TEACHER_EPOCHS)
+        params = parameters(TEACHER_SEED, SCALE.teacher_epochs)
         contract = current_contract(params.preprocessing, params.augmentation)
-        model = build_model(TEACHER_MODEL, classes(), TEACHER_SEED)
+        model = build_model(SCALE.teacher_model, classes(), TEACHER_SEED)
         run = training_run(
             params,
             params.distill,
@@ -123,7 +150,7 @@ def teacher() -> tuple[Any, Any]:
         measured = finish(run, train(run), folder / WEIGHTS)
         parameter_total = parameter_count(model)
         write_sidecar(
-            folder, "teacher", TEACHER_MODEL, classes(), (), parameter_total, contract, "DeepPCB", measured, {}
+            folder, "teacher", SCALE.teacher_model, classes(), (), parameter_total, contract, "DeepPCB", measured, {}
         )
     sidecar = read_sidecar(folder)
     return sidecar, load_weights(folder / WEIGHTS, sidecar.sha256)

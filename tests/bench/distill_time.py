@@ -38,7 +38,7 @@ def seconds_of(kind: str, pictures: list[Any], folder: Path) -> float:
 
     params = setting.parameters(0, EPOCHS)
     sidecar, model = setting.teacher()
-    weights = str(setting.SCRATCH / "teacher/weights.pt")
+    weights = str(setting.SCALE.scratch / "teacher/weights.pt")
     fresh = teacher_plan(params.distill)
     if kind.startswith("default"):
         taught_by = weights if kind == "default-native" else None

@@ -113,10 +113,10 @@ def score(changes: dict[str, Any], seed: int) -> dict[str, Any]:
     if any(changes[f"{term}_weight"] for term in ("class", "box", "attention")):
         plan = distillation_plan(params)
         header = cache_header(params, plan, sidecar, teacher, "DeepPCB without the validation cut")
-        keys, _ = fill(params, setting.SCRATCH / f"tuning-cache-{seed}", header, teacher, pictures, plan)
-        cache = TeacherCache(setting.SCRATCH / f"tuning-cache-{seed}", header, keys)
+        keys, _ = fill(params, setting.SCALE.scratch / f"tuning-cache-{seed}", header, teacher, pictures, plan)
+        cache = TeacherCache(setting.SCALE.scratch / f"tuning-cache-{seed}", header, keys)
         distillation = distillation_of(params, teacher, cached=cache)
-    folder = setting.SCRATCH / "tuning"
+    folder = setting.SCALE.scratch / "tuning"
     run = training_run(
         params,
         section,
@@ -147,7 +147,7 @@ def main() -> None:
         name = f"{candidate}, seed {asked.seed}" if asked.seed else candidate
         if name in done:
             continue
-        shutil.rmtree(setting.SCRATCH / "tuning", ignore_errors=True)
+        shutil.rmtree(setting.SCALE.scratch / "tuning", ignore_errors=True)
         done[name] = {"changes": CANDIDATES[candidate], **score(CANDIDATES[candidate], asked.seed)}
         RESULT.write_text(json.dumps(done, indent=1) + "\n")
         print(f"{name}: {done[name]['val_map50_95']:.4f}", flush=True)
