@@ -80,7 +80,9 @@ CANDIDATES: dict[str, dict[str, Any]] = {
     "nb 16: class 1, box 8, attention 0, clip 20": at(16, (1.0, 8.0, 0.0), clip_norm=20.0),
     "plain, nb 16, clip 20": at(16, (0.0, 0.0, 0.0), clip_norm=20.0),
     "nb 16: class 1, box 8, attention 0, labels alone at last": at(16, (1.0, 8.0, 0.0), LABELS_AT_LAST),
-    "nb 16: class 1, box 8, attention 0, average ramps in 200": at(16, (1.0, 8.0, 0.0), ema_ramp_updates=200.0),
+    "nb 16: class 1, box 8, attention 0, clip 20, average ramps in 200": at(
+        16, (1.0, 8.0, 0.0), clip_norm=20.0, ema_ramp_updates=200.0
+    ),
     "plain, nb 16, average ramps in 200": at(16, (0.0, 0.0, 0.0), ema_ramp_updates=200.0),
     "nb 16: class 0.5, box 8, attention 0": at(16, (0.5, 8.0, 0.0)),
     "nb 16: class 1, box 2 decoded, attention 0": at(16, (1.0, 2.0, 0.0), box_kind="decoded"),
