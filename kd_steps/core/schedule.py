@@ -33,6 +33,11 @@ class EpochWeights:
     hard: float
     temperature: float
 
+    @property
+    def losses(self) -> float:
+        """How many label losses the weighted sum is as much as: 1 without a teacher, 2 with even weights."""
+        return self.soft + self.hard
+
 
 def weights_at(epoch: int, epochs: int, phases: Sequence[SchedulePhase], gamma_epochs: float) -> EpochWeights:
     """Weights of an epoch.

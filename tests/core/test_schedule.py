@@ -24,6 +24,8 @@ def test_weights_and_temperature_are_the_phases_doubled():
     found = weights_at(10, 20, PHASES, 0)
     assert (found.soft, found.hard, found.temperature) == pytest.approx((1.4, 0.6, 4.0))
     assert weights_at(19, 20, PHASES, 0).temperature == 3.0
+    assert found.losses == pytest.approx(2.0)
+    assert weights_at(0, 1, [SchedulePhase("alone", 1.0, 0.0, 0.5, 1.0)], 0).losses == 1.0
 
 
 def test_gamma_ramps_the_soft_part_and_hands_the_rest_to_the_labels():

@@ -117,7 +117,7 @@ class RetortTrainer(DetectionTrainer):
         """Ultralytics' step with our clipping; adapters beside the student count, too."""
         self.scaler.unscale_(self.optimizer)
         weights = [weight for group in self.optimizer.param_groups for weight in group["params"]]
-        norm = torch.nn.utils.clip_grad_norm_(weights, self.spec.mechanics.clip_norm or math.inf)
+        norm = torch.nn.utils.clip_grad_norm_(weights, self._clip_norm() or math.inf)
         if not self.scaler.is_enabled():  # the scaler leaves such a step out and scales down: no fault of the data
             last = resuming.last_checkpoint(self.spec.folder)
             require_finite_gradient(norm, self.pictures, self.epoch, last)
@@ -125,6 +125,11 @@ class RetortTrainer(DetectionTrainer):
         self.scaler.update()
         self.optimizer.zero_grad()
         self.ema.update(self.model)
+
+    def _clip_norm(self) -> float:
+        """The limit of one loss, for each: else the teacher's terms would shorten the steps of the labels."""
+        teacher = self.spec.distillation
+        return self.spec.mechanics.clip_norm * (teacher.weights_at(self.epoch).losses if teacher else 1.0)
 
     def _load_checkpoint_state(self, ckpt: dict[str, Any]) -> None:
         model = unwrap_model(self.model)

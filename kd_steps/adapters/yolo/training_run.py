@@ -21,7 +21,8 @@ class Mechanics:
     """The knobs of the training loop that Ultralytics has as constants or not at all; the defaults are its own.
 
     Attributes:
-        clip_norm: largest L2 norm of all gradients of a step; 0: they are not clipped.
+        clip_norm: largest L2 norm of all gradients of a step, for each loss: with a teacher, it is multiplied by the
+            sum of the schedule's weights; 0: they are not clipped.
         ema_decay: of the averaged weights, once the ramp is over.
         ema_ramp_updates: time constant of the ramp, optimizer updates: the decay at update n is
             ``ema_decay`` · (1 − exp(−n / ema_ramp_updates)).

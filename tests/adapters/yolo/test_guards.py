@@ -111,10 +111,12 @@ def test_the_guard_cuts_the_learning_rate_from_the_next_epoch_on_and_a_resume_re
     assert [row[columns[0]] for row in rows_of(stopped)] == [row[columns[0]] for row in rows_of(guarded)]
 
 
-@pytest.mark.parametrize(("clip", "largest"), [(0.01, 0.01), (0.0, None)])
-def test_gradients_are_clipped_to_the_norm_asked_for(training_project, tmp_path, clip, largest):
+@pytest.mark.parametrize(
+    ("teacher", "clip", "largest"), [(None, 0.01, 0.01), (PoisonedAnswers, 0.01, 0.02), (None, 0.0, None)]
+)
+def test_gradients_are_clipped_to_the_norm_asked_for_each_loss(training_project, tmp_path, teacher, clip, largest):
     """Plain SGD with rate 1 moves the weights by the gradient itself, so one step is as long as its norm."""
-    run = training_of(training_project, tmp_path, None, epochs=1)
+    run = training_of(training_project, tmp_path, teacher, epochs=1)
     options = {**run.options, "batch": 8, "nbs": 8, "lr0": 1.0, "momentum": 0.0, "weight_decay": 0.0}
     before = {name: value.clone() for name, value in run.model.named_parameters()}
     trainer = train_with(replace(run, options=options, mechanics=replace(run.mechanics, clip_norm=clip)))
