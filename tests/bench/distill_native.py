@@ -11,6 +11,7 @@ import torch
 from distill_setting import RECIPE, SCALE, STUDENT_MODEL, classes
 from ultralytics.models.yolo.detect import DetectionTrainer
 from ultralytics.nn.distill_model import DistillationModel
+from ultralytics.nn.tasks import DetectionModel
 
 from kd_steps.adapters.yolo.precision import Precision
 from kd_steps.adapters.yolo.training import RetortTrainer
@@ -38,6 +39,11 @@ class NativeTrainer(RetortTrainer):
             model.__class__ = NativeModel
             model.our_precision = self.spec.precision
         self.model.teacher_model = self.spec.precision.lay_out(self.model.teacher_model)
+
+    def detector(self) -> DetectionModel:
+        """The student inside Ultralytics' pair of models."""
+        student: DetectionModel = super().detector().student_model
+        return student
 
     def save_model(self) -> bool:
         """Nothing: the benchmark reads only the scores."""

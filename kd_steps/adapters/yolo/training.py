@@ -89,10 +89,15 @@ class RetortTrainer(DetectionTrainer):
             self.world_size = 0  # or Ultralytics would wrap the model as one on a GPU
         super()._setup_train()
         self._make_average_plain()
-        rules, model = self.spec.mechanics, unwrap_model(self.model)
+        rules = self.spec.mechanics
         self.ema.decay = lambda update: rules.ema_decay * (1 - math.exp(-update / rules.ema_ramp_updates))
-        self.head_only = HeadOnly(model, rules.head_only_epochs)
-        model.register_forward_hook(lambda _, given, found: self._check_loss(given[0], *found))
+        self.head_only = HeadOnly(self.detector(), rules.head_only_epochs)
+        unwrap_model(self.model).register_forward_hook(lambda _, given, found: self._check_loss(given[0], *found))
+
+    def detector(self) -> DetectionModel:
+        """The detector in training, out of whatever wraps it."""
+        model: DetectionModel = unwrap_model(self.model)
+        return model
 
     def _build_train_pipeline(self) -> None:
         if self.device.type == "cpu" and RANK != -1:
