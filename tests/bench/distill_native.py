@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,8 +14,9 @@ from ultralytics.models.yolo.detect import DetectionTrainer
 from ultralytics.nn.distill_model import DistillationModel
 from ultralytics.nn.tasks import DetectionModel
 
-from kd_steps.adapters.yolo.precision import Precision
+from kd_steps.adapters.yolo.precision import Precision, choose_precision
 from kd_steps.adapters.yolo.training import RetortTrainer
+from kd_steps.adapters.yolo.training_model import TrainingModel
 from kd_steps.core.labels import Labels, format_yolo
 from kd_steps.params import Params
 
@@ -50,8 +52,25 @@ class NativeTrainer(RetortTrainer):
         return False
 
 
+class PreciseTrainer(DetectionTrainer):
+    """Ultralytics' own trainer, order and views, in our number format and on all cores."""
+
+    def setup_model(self) -> Any:
+        checkpoint = super().setup_model()
+        torch.set_num_threads(len(os.sched_getaffinity(0)))
+        self.model.__class__, self.model.distiller = TrainingModel, None
+        self.model.precision = choose_precision("auto", self.device)
+        self.model = self.model.precision.lay_out(self.model)
+        return checkpoint
+
+
 def default_trainer(
-    params: Params, train: Sequence[Any], val: Sequence[Any], folder: Path, teacher: str | None = None
+    params: Params,
+    train: Sequence[Any],
+    val: Sequence[Any],
+    folder: Path,
+    teacher: str | None = None,
+    kind: type[DetectionTrainer] = DetectionTrainer,
 ) -> DetectionTrainer:
     """Ultralytics' own trainer with its defaults on this machine, pictures in memory; with a teacher, distilling."""
     epochs = params.distill.epochs
@@ -71,7 +90,7 @@ def default_trainer(
         "exist_ok": True,
         "save_dir": str(folder / "run"),
     }
-    return DetectionTrainer(overrides={**options, **({"distill_model": teacher} if teacher else {})})
+    return kind(overrides={**options, **({"distill_model": teacher} if teacher else {})})
 
 
 def _yolo_layout(splits: Mapping[str, Sequence[Any]], folder: Path) -> Path:

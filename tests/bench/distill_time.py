@@ -28,7 +28,7 @@ JOB_EPOCHS, JOB_PICTURES = 30, 1000
 def seconds_of(kind: str, pictures: list[Any], folder: Path) -> float:
     """Seconds of one epoch, or, of ``cache``, of one view answered."""
     from distill_arms import training_run
-    from distill_native import NativeTrainer, default_trainer
+    from distill_native import NativeTrainer, PreciseTrainer, default_trainer
 
     from kd_steps.adapters.yolo.answering import cache_header, distillation_plan, frozen
     from kd_steps.adapters.yolo.recipe import teacher_plan
@@ -43,6 +43,8 @@ def seconds_of(kind: str, pictures: list[Any], folder: Path) -> float:
     if kind.startswith("default"):
         taught_by = weights if kind == "default-native" else None
         return timed(default_trainer(params, pictures, pictures[:16], folder, taught_by))
+    if kind == "precise":
+        return timed(default_trainer(params, pictures, pictures[:16], folder, kind=PreciseTrainer))
     if kind == "native":
         run = training_run(params, pictures, fresh, folder)
         return timed(NativeTrainer(replace(run, options={**run.options, "distill_model": weights})))
@@ -77,6 +79,7 @@ def ratios(times: dict[str, list[float]], pictures: int) -> dict[str, Any]:
     job = [JOB_EPOCHS * epoch + build * view for epoch, view in zip(times["cached"], times["cache"], strict=True)]
     return {
         "cached_epoch_over_plain": paired(times["cached"], times["plain"]),
+        "cached_epoch_over_ultralytics_at_our_precision": paired(times["cached"], times["precise"]),
         "live_epoch_over_plain": paired(times["live"], times["plain"]),
         "native_epoch_over_plain": paired(times["native"], times["plain"]),
         "default_epoch_over_ours": paired(times["default"], times["plain"]),
@@ -92,7 +95,7 @@ def main() -> None:
     count = int(sys.argv[1]) if len(sys.argv) > 1 else 128
     rounds = int(sys.argv[2]) if len(sys.argv) > 2 else 3
     pictures = setting.pictures("train")[:count]
-    kinds = ("default", "default-native", "plain", "native", "live", "cache", "cached")
+    kinds = ("default", "default-native", "precise", "plain", "native", "live", "cache", "cached")
     times: dict[str, list[float]] = {kind: [] for kind in kinds}
     for number in range(rounds):
         for kind in kinds:
