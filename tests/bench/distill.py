@@ -123,6 +123,21 @@ def write(runs: list[dict[str, Any]]) -> None:
     temporary.replace(SCALE.result)
 
 
+def tables(found: dict[str, Any]) -> str:
+    """What RESULTS.md shows: arms and differences as Markdown."""
+    lines = ["| arm | seeds | mAP50-95 | mAP50 | training, s | cache, s |", "| --- | --- | --- | --- | --- | --- |"]
+    for name, arm in found["arms"].items():
+        scores = [", ".join(f"{score:.1f}" for score in arm[key]) for key in ("map50_95", "map50")]
+        times = [", ".join(f"{s:,.0f}" for s in arm.get(key, [])) or "–" for key in ("seconds", "cache_seconds")]
+        seeds = ", ".join(map(str, arm["seeds"]))
+        lines.append(f"| `{name}` | {seeds} | {' | '.join([*scores, *times])} |")
+    lines += ["", "| difference, points | mean | 95 % interval | seeds |", "| --- | --- | --- | --- |"]
+    for name, d in found["differences"].items():
+        interval = f"{d['low']:+.1f} to {d['high']:+.1f}" if d["n"] > 1 else "–"
+        lines.append(f"| `{name}` | {d['mean']:+.1f} | {interval} | {d['n']} |")
+    return "\n".join(lines)
+
+
 def main() -> None:
     """Run what is missing."""
     from distill_arms import ARMS, run_arm
@@ -130,7 +145,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--arms", default=",".join(ARMS), help="which arms, in this order")
     parser.add_argument("--seeds", default=",".join(map(str, SEEDS)))
-    parser.add_argument("--summary", action="store_true", help="write the result file anew and end")
+    parser.add_argument("--summary", action="store_true", help="write the result file anew and print its tables")
     parser.add_argument("--one", nargs=2, metavar=("ARM", "SEED"), help="one run, in this process")
     asked = parser.parse_args()
     if asked.one:
@@ -141,6 +156,7 @@ def main() -> None:
     runs = stored_runs()
     write(runs)
     if asked.summary:
+        print(tables(summary(runs)))
         return
     for name in asked.arms.split(","):
         for seed in map(int, asked.seeds.split(",")):
