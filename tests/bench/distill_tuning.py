@@ -86,6 +86,10 @@ CANDIDATES: dict[str, dict[str, Any]] = {
         16, (1.0, 8.0, 0.0), clip_norm=10.0, ema_ramp_updates=200.0
     ),
     "plain, nb 16, average ramps in 200": at(16, (0.0, 0.0, 0.0), ema_ramp_updates=200.0),
+    # Ultralytics' own distillation weighs each of three levels by 6; a weight of 18 with shares of a third is as much.
+    "nb 16: class 1, box 8, attention 0, l2 18, clip 20": at(16, (1.0, 8.0, 0.0), clip_norm=10.0, feature_weight=18.0),
+    "nb 16: class 0, box 0, attention 0, l2 18, clip 20": at(16, (0.0, 0.0, 0.0), clip_norm=10.0, feature_weight=18.0),
+    "nb 16: class 1, box 8, attention 0, l2 6, clip 20": at(16, (1.0, 8.0, 0.0), clip_norm=10.0, feature_weight=6.0),
     "nb 16: class 0.5, box 8, attention 0": at(16, (0.5, 8.0, 0.0)),
     "nb 16: class 1, box 2 decoded, attention 0": at(16, (1.0, 2.0, 0.0), box_kind="decoded"),
 }
@@ -117,7 +121,7 @@ def score(changes: dict[str, Any], seed: int) -> dict[str, Any]:
     params = params.model_copy(update={"cache_logits": cache_content, "distill": section})
     (sidecar, teacher), (pictures, held_out) = setting.teacher(), cut()
     plan, distillation = teacher_plan(section), None
-    if any(changes[f"{term}_weight"] for term in ("class", "box", "attention")):
+    if any(changes[f"{term}_weight"] for term in ("class", "box", "attention")) or changes.get("feature_weight"):
         plan = distillation_plan(params)
         header = cache_header(params, plan, sidecar, teacher, "DeepPCB without the validation cut")
         keys, _ = fill(params, setting.SCALE.scratch / f"tuning-cache-{seed}", header, teacher, pictures, plan)
