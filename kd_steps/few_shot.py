@@ -16,7 +16,6 @@ from kd_steps.core.labelled import LabelledImage
 from kd_steps.core.labels import parse_yolo
 from kd_steps.core.part_classes import classes_with_new_parts
 from kd_steps.core.schedule import SchedulePhase, weights_at
-from kd_steps.core.views import ViewPlan
 from kd_steps.edge.contract import canonical_digest
 from kd_steps.params import Params, load_params
 from kd_steps.stage_entry import run_stage
@@ -102,7 +101,7 @@ def teach(
     from kd_steps.adapters.yolo.answering import frozen, trained
     from kd_steps.adapters.yolo.distiller import Distillation
     from kd_steps.adapters.yolo.models import add_classes, parameter_count
-    from kd_steps.adapters.yolo.recipe import finish, training_run
+    from kd_steps.adapters.yolo.recipe import finish, teacher_plan, training_run
     from kd_steps.adapters.yolo.training import train
     from kd_steps.adapters.yolo.training_run import NewPartDraws
     from kd_steps.core.distillation import TermWeights
@@ -136,7 +135,7 @@ def teach(
         classes,
         [*prepared.split("train"), *shots],
         prepared.split("val"),
-        ViewPlan(few.epochs, 0, few.epochs, 0),
+        teacher_plan(section),
         student.contract.augmentation_digest,
         FOLDER,
         Distillation(

@@ -11,6 +11,8 @@ from importlib.metadata import version
 from kd_steps.edge.contract import PreprocessingContract, canonical_digest
 from kd_steps.params import Augmentation, Preprocessing
 
+CLOSING_VIEWS = {"closing_geometry": "letterbox"}  # what the gains do not say; its change makes other views
+
 
 def current_contract(preprocessing: Preprocessing, augmentation: Augmentation) -> PreprocessingContract:
     """The contract that training in this process follows.
@@ -27,7 +29,7 @@ def current_contract(preprocessing: Preprocessing, augmentation: Augmentation) -
     return PreprocessingContract(
         imgsz_px=preprocessing.imgsz_px,
         letterbox_fill=preprocessing.letterbox_fill,
-        augmentation_digest=canonical_digest(augmentation.model_dump()),
+        augmentation_digest=canonical_digest({**augmentation.model_dump(), **CLOSING_VIEWS}),
         library_versions={
             "opencv": cv2.__version__,
             "ultralytics": version("ultralytics"),

@@ -19,7 +19,8 @@ class View:
     """One view of every picture.
 
     Attributes:
-        closing: False for a mosaic view, True for one of the closing set, which has no mosaic.
+        closing: False for a mosaic view, True for one of the closing set: the picture as the line will show it,
+            letterboxed, with flips and colour changes alone.
         number: which of its set, from 0.
     """
 

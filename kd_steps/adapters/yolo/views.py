@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch.utils.data import Sampler
-from ultralytics.data.augment import Compose
+from ultralytics.data.augment import Compose, LetterBox, RandomPerspective
 from ultralytics.data.dataset import YOLODataset
 from ultralytics.utils import IterableSimpleNamespace
 
@@ -115,7 +115,7 @@ class ViewDataset(LabelledDataset):
         super().__init__(images, augment=True, **options)
         gains = vars(options["hyp"])
         self.augmentations = {
-            (labelled, closing): self._augmentation(labelled, {**gains, **CLOSED} if closing else gains)
+            (labelled, closing): self._augmentation(labelled, gains, closing)
             for labelled in {image.labelled for image in self.images}
             for closing in (False, True)
         }
@@ -145,9 +145,11 @@ class ViewDataset(LabelledDataset):
             sample: dict[str, Any] = self.augmentations[image.labelled, view.closing](self.get_image_and_label(index))
         return sample
 
-    def _augmentation(self, labelled: bool, gains: dict[str, Any]) -> Compose:
+    def _augmentation(self, labelled: bool, gains: dict[str, Any], closing: bool) -> Compose:
         """Ultralytics' augmentation of one kind of pictures, which mixes them with their own kind only."""
-        transforms = self.build_transforms(IterableSimpleNamespace(**gains))
+        transforms = self.build_transforms(IterableSimpleNamespace(**{**gains, **CLOSED} if closing else gains))
+        if closing:
+            _letterbox(transforms, self.imgsz)
         own_kind = [index for index, image in enumerate(self.images) if image.labelled == labelled]
         draw_from(Partners(self, own_kind), transforms)
         return transforms
@@ -177,6 +179,19 @@ class ViewDataset(LabelledDataset):
         if records:
             collated["teacher"] = batch_records(records)
         return collated
+
+
+def _letterbox(transforms: Compose, imgsz_px: int) -> None:
+    """Put the letterbox of validation into the place of each random perspective in a (nested) transform.
+
+    A network that has only seen warped pictures places its boxes a pixel too wide on pictures that are merely resized,
+    as the line's are.
+    """
+    for place, transform in enumerate(transforms.transforms):
+        if isinstance(transform, Compose):
+            _letterbox(transform, imgsz_px)
+        elif isinstance(transform, RandomPerspective):
+            transforms.transforms[place] = LetterBox((imgsz_px, imgsz_px), scaleup=False)
 
 
 def _kept(image: LabelledImage, pixels: NDArray[np.uint8], labels: NDArray[np.float32]) -> dict[str, Any]:

@@ -23,6 +23,7 @@ from kd_steps.core.labelled import LabelledImage
 from kd_steps.core.neck import NeckAnswer
 from kd_steps.core.teacher_records import TeacherRecord
 from kd_steps.core.views import View, ViewPlan
+from kd_steps.edge.preprocess import letterbox
 
 PLAN = ViewPlan(epochs=4, closing_epochs=2, views=2, closing_views=2)
 PLACES = [(epoch, index) for epoch in range(4) for index in range(8)]
@@ -149,6 +150,23 @@ def test_partners_come_from_the_whole_set_and_closing_views_have_none(training_p
     assert set(met) == set(GREYS)
     assert max(n for grey, n in met.items() if grey != GREYS[0]) < 40, "no favourites"
     assert all(greys_in(source.view(0, View(True, number))) == {GREYS[0]} for number in range(5))
+
+
+@pytest.mark.parametrize("size_wh", [(64, 64), (96, 96), (128, 96), (96, 128), (32, 32)])
+def test_a_closing_view_without_flip_and_colour_is_what_the_edge_makes(training_project, tmp_path, size_wh):
+    from kd_steps.adapters.contract_source import current_contract
+
+    params = params_of(training_project)
+    picture = np.random.default_rng(3).integers(0, 256, (size_wh[1], size_wh[0], 3), dtype=np.uint8)
+    cv2.imwrite(str(tmp_path / "a.png"), picture)
+    boxes = np.array([[0.5, 0.5, 0.25, 0.5]], np.float32)
+    image = LabelledImage(tmp_path / "a.png", "d" * 64, size_wh, np.array([1]), boxes)
+    still = dict.fromkeys(("hsv_h", "hsv_s", "hsv_v", "fliplr", "flipud"), 0.0)
+    sample = dataset(training_project, [image], **still).view(0, View(True, 0))
+    expected, fit = letterbox(picture, current_contract(params.preprocessing, params.augmentation))
+    assert np.array_equal(sample["img"].numpy(), expected[:, :, ::-1].transpose(2, 0, 1))
+    shares = np.array([fit.resized_width_px, fit.resized_height_px]) / 64
+    assert sample["bboxes"].numpy()[0] == pytest.approx([0.5, 0.5, *(boxes[0, 2:] * shares)], abs=1e-6)
 
 
 def head_answer(count):
