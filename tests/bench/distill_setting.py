@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -130,10 +130,9 @@ def teacher() -> tuple[Any, Any]:
     from kd_steps.adapters.yolo.recipe import finish, teacher_plan, training_run
     from kd_steps.adapters.yolo.training import train
 
-    folder = SCALE.scratch / "teacher"
+    folder, params = SCALE.scratch / "teacher", parameters(TEACHER_SEED, SCALE.teacher_epochs)
+    contract = current_contract(params.preprocessing, params.augmentation)
     if not (folder / SIDECAR).exists():
-        params = parameters(TEACHER_SEED, SCALE.teacher_epochs)
-        contract = current_contract(params.preprocessing, params.augmentation)
         model = build_model(SCALE.teacher_model, classes(), TEACHER_SEED)
         run = training_run(
             params,
@@ -152,5 +151,6 @@ def teacher() -> tuple[Any, Any]:
         write_sidecar(
             folder, "teacher", SCALE.teacher_model, classes(), (), parameter_total, contract, "DeepPCB", measured, {}
         )
-    sidecar = read_sidecar(folder)
+    # A teacher that was trained on other views may teach; it answers to the students' views, by their contract.
+    sidecar = replace(read_sidecar(folder), contract=contract)
     return sidecar, load_weights(folder / WEIGHTS, sidecar.sha256)
