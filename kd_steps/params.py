@@ -130,6 +130,7 @@ class FewShot(Section):
     epochs: Count
     batch: Count
     lr0: Positive
+    close_mosaic_fraction: Fraction
     new_part_share: Annotated[float, Field(gt=0, lt=1)]
     iterations_per_epoch: Count
     freeze_layers: CountOrZero
