@@ -179,7 +179,9 @@ def test_metrics_plots_and_experiments(project, tmp_path):
 
     output = dvc(project, "exp", "run", "--set-param", "evaluate.operating_confidence=0.3", "--name", "calmer")
     assert ran(output) == ["evaluate", "gate", "report", "register"]
-    assert versions(project) == {f"retort-{t}": ["1"] for t in ("onnx-fp32", "openvino-fp16", "ort-cpu-int8")}
+    gate = read(project, "metrics/gate.json")  # which may refuse INT8: it is optional, and the student young
+    assert versions(project) == {f"retort-{t}": ["1"] for t, verdict in gate["targets"].items() if verdict == "pass"}
+    assert {*gate["required_targets"]} <= {t for t, verdict in gate["targets"].items() if verdict == "pass"}
     changed = json.loads(dvc(project, "metrics", "diff", "--json", "HEAD"))
     assert "metrics/engines.json" in changed
     assert "metrics/alone/teacher.json" not in changed
