@@ -190,7 +190,7 @@ def test_a_missing_key_is_named(tmp_path, path):
             "on_weak_teacher: refuse needs the score of the student alone; give plain_student.seeds one, such as [0]",
         ),
         (
-            {"distill.dynamic_strength": 1.0, "distill.box_weight": 0.0},
+            {"distill.dynamic_strength": 1.0, "distill.box_weight": 0.0, "distill.feature_weight": 0.0},
             "distill.dynamic_strength acts on the box term and on feature_kind l2: give one a weight",
         ),
         (

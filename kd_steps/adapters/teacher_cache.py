@@ -41,7 +41,7 @@ SCHEMA = pa.schema(
         ("attention", pa.binary()),  # uint8, (cells,), compressed
         ("pooled", pa.binary()),  # float16, (channels,)
         ("vector_rows", pa.binary()),  # int32, (k,)
-        ("vectors", pa.binary()),  # float16, by level
+        ("vectors", pa.binary()),  # kd_steps.core.vector_packing, by level
         ("pixels", pa.binary()),  # uint8, (3, height, width), compressed
         ("labels", pa.binary()),  # float32, (objects, 5): class, centre, width and height as shares of the view
     ]

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-LAYOUT = 3  # of cache_rows and bin_packing
+LAYOUT = 4  # of cache_rows, bin_packing and vector_packing
 
 
 @dataclass(frozen=True)

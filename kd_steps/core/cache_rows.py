@@ -14,6 +14,7 @@ from kd_steps.core.bin_packing import pack_bins, unpack_bins
 from kd_steps.core.cache_header import CacheHeader
 from kd_steps.core.neck import NeckAnswer, by_level
 from kd_steps.core.teacher_records import TeacherRecord
+from kd_steps.core.vector_packing import pack_vectors, packed_size, unpack_vectors
 
 Column = Callable[[str], Any]  # gives the stored bytes of a column
 
@@ -45,7 +46,7 @@ def pack_row(answered: AnsweredView, header: CacheHeader) -> dict[str, Any]:
         "attention": np.rint(neck.attention * 255).astype(np.uint8).tobytes(),
         "pooled": neck.pooled.astype(np.float16).tobytes(),
         "vector_rows": neck.rows.astype(np.int32).tobytes(),
-        "vectors": b"".join(vectors.astype(np.float16).tobytes() for vectors in neck.vectors),
+        "vectors": b"".join(pack_vectors(vectors) for vectors in neck.vectors),
         "pixels": answered.pixels.tobytes() if header.pixels else b"",
         "labels": answered.labels.astype(np.float32).tobytes() if header.pixels else b"",
     }
@@ -85,12 +86,11 @@ def _unpack_answer(stored: list[Any], header: CacheHeader) -> Answer:
 
 def _unpack_neck(column: Column, many: Answer, header: CacheHeader) -> NeckAnswer:
     rows = np.frombuffer(column("vector_rows"), np.int32)
-    stored, vectors, start = np.frombuffer(column("vectors"), np.float16), [], 0
+    stored, vectors = memoryview(column("vectors")), []
     inside = by_level(many.anchors[rows], header.cells)
     for cells, channels in zip(inside, header.neck_channels, strict=True) if header.max_vectors else ():
-        end = start + len(cells) * channels
-        vectors.append(stored[start:end].reshape(len(cells), channels))
-        start = end
+        vectors.append(unpack_vectors(stored, len(cells), channels))
+        stored = stored[packed_size(len(cells), channels) :]
     return NeckAnswer(
         attention=np.frombuffer(column("attention"), np.uint8) / np.float32(255),
         pooled=np.frombuffer(column("pooled"), np.float16),

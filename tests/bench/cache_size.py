@@ -35,8 +35,9 @@ ROUNDS = 5
 CONTENTS = {
     "answers": {"attention": False, "pooled": False, "max_vectors": 0, "pixels": False},
     "answers, attention": {"attention": True, "pooled": False, "max_vectors": 0, "pixels": False},
+    "answers, attention, vectors": {"attention": True, "pooled": False, "max_vectors": 48, "pixels": False},
     "answers, attention, pixels": {"attention": True, "pooled": False, "max_vectors": 0, "pixels": True},
-    "everything": {"attention": True, "pooled": True, "max_vectors": 64, "pixels": True},
+    "everything": {"attention": True, "pooled": True, "max_vectors": 48, "pixels": True},
 }
 
 
@@ -66,7 +67,7 @@ def on_deeppcb(side_px: int) -> dict[str, Any]:
         caches = {kind: filled(side_px, content, Path(name) / kind) for kind, content in CONTENTS.items()}
         kinds = {kind: cache_contents(Path(name) / kind) for kind in CONTENTS}
         whole = kinds["everything"]
-        answers = kinds["answers, attention"].bytes / whole.views
+        answers = kinds["answers, attention, vectors"].bytes / whole.views
         return {
             "views": whole.views,
             "classes": len(setting.classes()),

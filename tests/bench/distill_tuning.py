@@ -94,6 +94,8 @@ CANDIDATES: dict[str, dict[str, Any]] = {
     "plain, nb 16, letterboxed closing": at(16, (0.0, 0.0, 0.0)),
     "nb 16: class 1, box 8, letterboxed closing": at(16, (1.0, 8.0, 0.0), clip_norm=10.0),
     "nb 16: class 1, box 8, l2 18, letterboxed closing": at(16, (1.0, 8.0, 0.0), clip_norm=10.0, feature_weight=18.0),
+    "nb 16: class 1, box 8, l2 54, letterboxed closing": at(16, (1.0, 8.0, 0.0), clip_norm=10.0, feature_weight=54.0),
+    "nb 16: class 1, box 8, l2 150, letterboxed closing": at(16, (1.0, 8.0, 0.0), clip_norm=10.0, feature_weight=150.0),
     "nb 16: l2 18, letterboxed closing": at(16, (0.0, 0.0, 0.0), clip_norm=10.0, feature_weight=18.0),
     "nb 16: class 0.5, box 8, attention 0": at(16, (0.5, 8.0, 0.0)),
     "nb 16: class 1, box 2 decoded, attention 0": at(16, (1.0, 2.0, 0.0), box_kind="decoded"),

@@ -77,7 +77,7 @@ def test_stored_answers_are_the_live_ones(tmp_path, architecture, bins, branches
     for kept, found in zip(stored.neck.vectors, live.neck.vectors, strict=True):
         assert torch.equal(kept.sample, found.sample)
         assert torch.equal(kept.cell, found.cell)
-        assert torch.allclose(kept.values, found.values, rtol=2**-11, atol=1e-7)
+        assert ((kept.values - found.values).abs() <= 0.501 / 127 * found.values.abs().amax(dim=1, keepdim=True)).all()
         assert torch.allclose(kept.score, found.score, rtol=0, atol=1e-3)
     assert [cache.record(key.image, key.view).pixel_hash for key in KEYS] == picked(KEYS)[1]
 
