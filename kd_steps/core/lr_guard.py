@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-TEACHER_PREFIX = "kd_"  # names of the teacher's terms in what a training logs
+# Names in what a training with a teacher logs. Ultralytics logs its own parts of the label loss, but of a head with two
+# branches only those of the one-to-one branch, so they do not add up to what was trained on.
+TEACHER_PREFIX, LABEL_LOSS = "kd_", "label_loss"
 
 
 @dataclass(frozen=True)
@@ -36,10 +38,9 @@ class LearningRateGuard:
 
 
 def soft_and_task(parts: Mapping[str, float]) -> tuple[float, float]:
-    """The sums of the teacher's terms and of the label loss, from the loss parts that a training logs by name.
+    """The sum of the teacher's terms, and the label loss, from the loss parts that a training logs by name.
 
     They are taken as logged, with the terms' own multipliers and without the schedule's weights: these say how much
     each side is meant to count, and a guard that counted them would fire wherever the schedule leans to the teacher.
     """
-    soft = sum(value for name, value in parts.items() if name.startswith(TEACHER_PREFIX))
-    return soft, sum(parts.values()) - soft
+    return sum(value for name, value in parts.items() if name.startswith(TEACHER_PREFIX)), parts[LABEL_LOSS]

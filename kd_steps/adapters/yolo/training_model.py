@@ -11,6 +11,7 @@ from ultralytics.nn.tasks import DetectionModel
 from kd_steps.adapters.yolo.distiller import Distiller
 from kd_steps.adapters.yolo.precision import Precision
 from kd_steps.adapters.yolo.teacher import distillable_outputs
+from kd_steps.core.lr_guard import LABEL_LOSS
 
 
 class TrainingModel(DetectionModel):
@@ -23,7 +24,7 @@ class TrainingModel(DetectionModel):
     distiller: Distiller | None
 
     def loss(self, batch: dict[str, Any], preds: Any = None) -> tuple[Tensor, dict[str, Tensor]]:
-        """Label loss and, in training with a teacher, its terms under their own names."""
+        """Label loss and, in training with a teacher, its mean over the pictures and the terms, each under its name."""
         if getattr(self, "criterion", None) is None:
             self.criterion = self.init_criterion()
         device = batch["img"].device
@@ -37,7 +38,8 @@ class TrainingModel(DetectionModel):
                 return loss
             hard, items = self._label_loss(outputs, batch)
             total, terms = self.distiller.losses(outputs, batch, hard.sum(), distillable_outputs(preds).features)
-        return total, {**items, **{name: term.detach() for name, term in terms.items()}}
+        whole = {LABEL_LOSS: hard.sum() / len(batch["img"]), **terms}
+        return total, {**items, **{name: part.detach() for name, part in whole.items()}}
 
     def _label_loss(self, outputs: dict[str, Any], batch: dict[str, Any]) -> tuple[Tensor, dict[str, Tensor]]:
         """The label loss of the labelled pictures; a labelled picture weighs the same whatever stands beside it."""

@@ -8,6 +8,7 @@ from torch import nn
 from training_fixture import decided_model
 
 from kd_steps.core.distillation import TermWeights
+from kd_steps.core.lr_guard import LABEL_LOSS
 from kd_steps.core.schedule import EpochWeights
 
 PICTURES = 5
@@ -92,8 +93,9 @@ def test_the_label_loss_is_that_of_the_labelled_pictures_alone(model, labelled, 
     mixed = trained_by(model, batch_of(order, labelled, junk=junk))
     alone = trained_by(model, batch_of([picture for picture, known in zip(order, labelled, strict=True) if known]))
     assert mixed[0] == pytest.approx(alone[0], rel=1e-4)
-    names = [name for name in alone[1] if name != "kd_class"]
+    names = [name for name in alone[1] if name.endswith("_loss") and name != LABEL_LOSS]
     assert {n: mixed[1][n] for n in names} == pytest.approx({n: alone[1][n] for n in names}, rel=1e-4, abs=1e-7)
+    assert mixed[1][LABEL_LOSS] * PICTURES == pytest.approx(mixed[0], rel=1e-4)
     size = max(gradient.norm() for gradient in alone[2].values())
     assert all((gradient - alone[2][name]).norm() < 1e-4 * size for name, gradient in mixed[2].items())
     assert alone[0] > 0
@@ -114,7 +116,8 @@ def test_a_batch_without_any_labelled_picture_has_a_label_loss_of_zero_with_a_gr
     assert total == 0
     label_items = {name: item for name, item in items.items() if name != "kd_class"}
     assert label_items == dict.fromkeys(label_items, 0.0)
-    assert len(label_items) == 3
+    assert LABEL_LOSS in label_items
+    assert len(label_items) == 4
     assert items["kd_class"] > 0
     assert gradients, "every process of a distributed training takes the same path through its graph"
     assert all(gradient.abs().max() == 0 for gradient in gradients.values())
