@@ -9,6 +9,7 @@ from trainer_fixture import training_of
 from training_fixture import CLASSES, decided_model
 
 from kd_steps.core.distillation import TermWeights
+from kd_steps.core.lr_guard import LABEL_LOSS
 from kd_steps.core.schedule import EpochWeights
 
 BOTH = EpochWeights("all", soft=1.0, hard=1.0, temperature=2.0)
@@ -71,7 +72,7 @@ def test_the_loss_is_the_labels_and_the_terms_as_the_schedule_weighs_them():
     total, items = model.loss(batch)
     expected = 1.3 * labels_alone.loss(batch)[0].item() + 0.7 * 3 * sum(items[n] for n in EVERY_TERM.names()).item()
     assert total.item() == pytest.approx(expected, rel=1e-5)
-    assert list(items)[3:] == list(EVERY_TERM.names())
+    assert list(items)[3:] == [LABEL_LOSS, *EVERY_TERM.names()]
     assert not any(item.requires_grad for item in items.values())
 
 
