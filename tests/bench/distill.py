@@ -43,6 +43,14 @@ DIFFERENCES = {
     "cached-v16-20": ("cached-20-v16", "cached-20"),
     "cached-plain-20-nb64": ("cached-20-nb64", "plain-20-nb64"),
 }
+# difference → (least mean, value that the interval is to lie above, or None), points
+BARS: dict[str, tuple[float, float | None]] = {
+    "cached-plain-20": (6.5, 5.0),
+    "cached-plain-60": (3.0, 0.0),
+    "cached-plain-250": (10.0, None),
+    "cached-plain-time": (2.0, 0.0),
+    "cached-native-20": (2.0, 0.0),
+}
 
 
 def paired_interval(a: list[float], b: list[float]) -> dict[str, float | int]:
@@ -131,11 +139,21 @@ def tables(found: dict[str, Any]) -> str:
         times = [", ".join(f"{s:,.0f}" for s in arm.get(key, [])) or "–" for key in ("seconds", "cache_seconds")]
         seeds = ", ".join(map(str, arm["seeds"]))
         lines.append(f"| `{name}` | {seeds} | {' | '.join([*scores, *times])} |")
-    lines += ["", "| difference, points | mean | 95 % interval | seeds |", "| --- | --- | --- | --- |"]
+    lines += ["", "| difference, points | mean | 95 % interval | seeds | bar |", "| --- | --- | --- | --- | --- |"]
     for name, d in found["differences"].items():
         interval = f"{d['low']:+.1f} to {d['high']:+.1f}" if d["n"] > 1 else "–"
-        lines.append(f"| `{name}` | {d['mean']:+.1f} | {interval} | {d['n']} |")
+        lines.append(f"| `{name}` | {d['mean']:+.1f} | {interval} | {d['n']} | {verdict(name, d)} |")
     return "\n".join(lines)
+
+
+def verdict(name: str, difference: dict[str, Any]) -> str:
+    """What is asked of a difference, and whether it is met."""
+    if name not in BARS:
+        return "–"
+    mean, low = BARS[name]
+    asked = f"at least {mean:+.1f}" + (f", interval above {low:+.1f}" if low is not None else "")
+    met = difference["mean"] >= mean and (low is None or difference["low"] > low)
+    return f"{asked}: {'met' if met else 'missed'}"
 
 
 def main() -> None:
