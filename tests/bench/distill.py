@@ -28,6 +28,7 @@ SEEDS = (0, 1, 2)
 DIFFERENCES = {
     "cached-plain-20": ("cached-20", "plain-20"),
     "cached-native-20": ("cached-20", "native-20"),
+    "cached-native-time": ("cached-25", "native-20"),
     "cached-live-20": ("cached-20", "live-20"),
     "native-plain-20": ("native-20", "plain-20"),
     "plain-default-20": ("plain-20-nb64", "default-20"),

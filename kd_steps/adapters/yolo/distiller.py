@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from torch import Tensor, distributed, nn
@@ -80,7 +80,8 @@ class Distiller(nn.Module):
         assert self.weights is not None
         settings, weights = self.distillation, self.weights
         teacher = batch["teacher"] if settings.live is None else settings.live(batch["img"])
-        student = distillable_outputs(outputs)
+        # Terms cast what they take of the neck; gradients of whole fp32 maps would cost more than the terms do.
+        student = replace(distillable_outputs(outputs), features=neck)
         terms = distillation_terms(student, teacher, settings.terms, weights.temperature, self.adapters)
         pictures = len(batch["img"])  # the terms are means over the pictures, the label loss is a sum
         if self.calibration.measuring and any(level.requires_grad for level in neck):  # a frozen neck feels nothing
