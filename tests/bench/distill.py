@@ -153,6 +153,8 @@ def verdict(name: str, difference: dict[str, Any]) -> str:
         return "–"
     mean, low = BARS[name]
     asked = f"at least {mean:+.1f}" + (f", interval above {low:+.1f}" if low is not None else "")
+    if difference["n"] < 3:
+        return f"{asked}: too few seeds to say"
     met = difference["mean"] >= mean and (low is None or difference["low"] > low)
     return f"{asked}: {'met' if met else 'missed'}"
 
