@@ -162,5 +162,5 @@ def batch_necks(necks: Sequence[NeckAnswer], answers: Sequence[Answer], cells: S
 
 def vectors_at(features: Tensor, batch: VectorBatch) -> Tensor:
     """A level's own vectors where the teacher's are, (batch, channels, height, width) → (m, channels)."""
-    rows = features.permute(0, 2, 3, 1).flatten(0, 2)  # of a channels-last map a view; indexing it twice is far slower
+    rows = features.permute(0, 2, 3, 1).flatten(0, 2)  # a view of a channels-last map
     return rows.index_select(0, batch.sample * (features.shape[2] * features.shape[3]) + batch.cell)

@@ -1,7 +1,6 @@
 """Neck vectors as bytes: a signed byte a channel, and each vector's scale.
 
-A vector's largest channel is stored as ±127, so that no channel moves by more than 1/254 of it. A feature loss compares
-vectors whose squared difference is a thousand times what that rounding adds.
+A vector's largest channel is stored as ±127, so that no channel moves by more than 1/254 of it.
 """
 
 from __future__ import annotations

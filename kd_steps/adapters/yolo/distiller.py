@@ -80,7 +80,7 @@ class Distiller(nn.Module):
         assert self.weights is not None
         settings, weights = self.distillation, self.weights
         teacher = batch["teacher"] if settings.live is None else settings.live(batch["img"])
-        # Terms cast what they take of the neck; gradients of whole fp32 maps would cost more than the terms do.
+        # Terms cast what they take of the neck, so that no gradient of a whole fp32 map is needed.
         student = replace(distillable_outputs(outputs), features=neck)
         terms = distillation_terms(student, teacher, settings.terms, weights.temperature, self.adapters)
         pictures = len(batch["img"])  # the terms are means over the pictures, the label loss is a sum
