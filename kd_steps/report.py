@@ -10,6 +10,7 @@ import pandas as pd
 
 from kd_steps.adapters.files import read_json
 from kd_steps.core.dossier_tables import (
+    chain_rows,
     class_rows,
     engine_rows,
     failures,
@@ -26,7 +27,7 @@ from kd_steps.stage_entry import run_stage
 if TYPE_CHECKING:
     from kd_steps.adapters.dossier import Panel, Sample
 
-METRICS, EVALUATION = Path("metrics"), Path("evaluation")
+METRICS, EVALUATION, MODELS = Path("metrics"), Path("evaluation"), Path("models")
 PREPARED, WITHOUT_LABELS = Path("data/prepared"), Path("data/unlabelled")
 PAGE = Path("report/index.html")
 TEACHER = "teacher"
@@ -65,6 +66,7 @@ def main() -> None:
         "dataset": _optional(PREPARED / "dataset.json"),
         "unlabelled": sum(_optional(WITHOUT_LABELS / "dataset.json").get("images", {}).values()),
         "teacher_choice": _optional(METRICS / "teacher_choice.json"),
+        "chain": chain_rows(_optional(MODELS / "student/sidecar.json")),
         "lineage": lineage_of(Path.cwd()),
         "versions": versions_of(Path.cwd()),
     }

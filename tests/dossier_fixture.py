@@ -28,6 +28,10 @@ ENGINES = {"teacher": "teacher", "onnx-fp32": "student", "ort-cpu-int8": "studen
 CONTRACT = PreprocessingContract(256, 114, "a" * 64, {"opencv": "5.0"})
 CORNERS = ["x1_px", "y1_px", "x2_px", "y2_px"]
 SIDE_PX = 256
+CHAIN = [
+    {"name": "teacher", "model": "yolo11l.yaml", "parameters": 40_000_000, "val_map50_95": 0.712},
+    {"name": "assistants/m", "model": "yolo11m", "parameters": 20_000_000, "val_map50_95": None},
+]
 
 
 def build_project(root: Path, *, passed: bool = True, optional_fails: bool = False, seed: int = 0) -> Path:
@@ -238,8 +242,8 @@ def _write_model(root: Path, kind: str) -> None:
         "contract": CONTRACT.to_dict(),
         "contract_digest": CONTRACT.digest,
         "dataset_digest": "d" * 64,
-        "training": {"epochs": 3},
-        "lineage": {},
+        "training": {"epochs": 3, "val_map50_95": 0.6},
+        "lineage": {"taught_by": "assistants/m", "chain": CHAIN} if kind == "student" else {},
         "versions": {"torch": "2.15.0", "ultralytics": "8.4.190"},
     }
     write(folder / "sidecar.json", sidecar)

@@ -76,6 +76,13 @@ def test_the_last_one_teaches_the_student(taught, tmp_path):
     assert read_json(root / "data/cache/header.json")["teacher_sha256"] == thin.sha256
     assert student.lineage["teacher_sha256"] == thin.sha256
     assert read_json(root / "metrics/teacher_choice.json")["teacher"]["taught_by"] == "assistants/thin"
+    taught_by = [read_sidecar(root / f"models/{each['name']}") for each in student.lineage["chain"]]
+    assert [sidecar.kind for sidecar in taught_by] == ["teacher", "assistant", "assistant"]
+    for told, sidecar in zip(student.lineage["chain"], taught_by, strict=True):
+        assert told["model"] == sidecar.model
+        assert told["parameters"] == sidecar.parameters
+        assert told["val_map50_95"] == sidecar.training.get("val_map50_95")
+    assert isinstance(student.lineage["chain"][-1]["val_map50_95"], float)
     assert "teacher choice, warn: capacity: the student has 1.00 of its teacher's weights" in done.stdout
 
 

@@ -140,6 +140,22 @@ def engine_rows(engines: Mapping[str, Any]) -> list[dict[str, str]]:
     return rows
 
 
+def chain_rows(student: Mapping[str, Any]) -> list[tuple[str, str, str, str]]:
+    """(name, model, weights, mAP50-95 on the validation split) of those who taught, the first teacher first, and of
+    the student; nothing where no other network taught it.
+
+    Args:
+        student: the student's sidecar.
+    """
+    chain = (student.get("lineage") or {}).get("chain") or []
+    own = {"name": "student", **student, **(student.get("training") or {})}
+    return [
+        (each["name"], each["model"], f"{each['parameters'] / 1e6:.2f} M", shown_ap(each.get("val_map50_95")))
+        for each in [*chain, own]
+        if chain
+    ]
+
+
 def few_shot_rows(
     metrics: Mapping[str, Any], before: Mapping[str, Any] | None, after: Mapping[str, Any]
 ) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from kd_steps.params import Params
 
 if TYPE_CHECKING:
     from kd_steps.adapters.prepared import PreparedSet, TrainingSet
-    from kd_steps.adapters.sidecar import Kind
+    from kd_steps.adapters.sidecar import Kind, Sidecar
     from kd_steps.adapters.yolo.distiller import Distillation
     from kd_steps.adapters.yolo.models import Detector
     from kd_steps.core.views import ViewPlan
@@ -66,8 +66,19 @@ def cached_lesson(
         distillation=distillation_of(params, teacher, cached=TeacherCache(cache, header, keys)),
         plan=plan,
         contract=sidecar.contract,
-        lineage={"teacher_sha256": sidecar.sha256, "taught_by": params.distill.teacher, "cache": header.to_dict()},
+        lineage={
+            "teacher_sha256": sidecar.sha256,
+            "taught_by": params.distill.teacher,
+            "chain": [*sidecar.lineage.get("chain", []), _link(params.distill.teacher, sidecar)],
+            "cache": header.to_dict(),
+        },
     )
+
+
+def _link(name: str, sidecar: Sidecar) -> dict[str, Any]:
+    """A network in the chain that ends in a student, with its score on the validation split."""
+    score = sidecar.training.get("val_map50_95")
+    return {"name": name, "model": sidecar.model, "parameters": sidecar.parameters, "val_map50_95": score}
 
 
 def own_lesson(params: Params, prepared: PreparedSet, student: Detector) -> Lesson:

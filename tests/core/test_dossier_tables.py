@@ -1,4 +1,12 @@
-from kd_steps.core.dossier_tables import class_rows, engine_rows, failures, few_shot_rows, gate_rows, headline
+from kd_steps.core.dossier_tables import (
+    chain_rows,
+    class_rows,
+    engine_rows,
+    failures,
+    few_shot_rows,
+    gate_rows,
+    headline,
+)
 from kd_steps.core.verdicts import failing_rules, passed_targets
 from tests.dossier_fixture import engines_metrics, gate_verdict
 
@@ -50,3 +58,13 @@ def test_few_shot_before_and_after():
 
 def test_without_new_parts_there_is_no_before_and_after():
     assert few_shot_rows({"new_classes": [], "epochs": 0}, {"map50": 0.5}, {})["rows"] == []
+
+
+def test_the_chain_ends_in_the_student_and_is_empty_where_nobody_else_taught():
+    student = {"model": "yolo11n.yaml", "parameters": 2_590_000, "training": {"val_map50_95": 0.6}}
+    chain = [{"name": "teacher", "model": "yolo11s.yaml", "parameters": 9_430_000, "val_map50_95": None}]
+    assert chain_rows(student | {"lineage": {"taught_by": "teacher", "chain": chain}}) == [
+        ("teacher", "yolo11s.yaml", "9.43 M", "–"),
+        ("student", "yolo11n.yaml", "2.59 M", "0.600"),
+    ]
+    assert chain_rows(student | {"lineage": {"taught_by": "ema"}}) == chain_rows({}) == []
