@@ -69,10 +69,10 @@ def default_trainer(
     train: Sequence[Any],
     val: Sequence[Any],
     folder: Path,
-    teacher: str | None = None,
     kind: type[DetectionTrainer] = DetectionTrainer,
+    **changes: Any,
 ) -> DetectionTrainer:
-    """Ultralytics' own trainer with its defaults on this machine, pictures in memory; with a teacher, distilling."""
+    """Ultralytics' own trainer, pictures in memory, with its defaults on this machine but for ``changes``."""
     epochs = params.distill.epochs
     options = {
         "model": STUDENT_MODEL,
@@ -90,7 +90,7 @@ def default_trainer(
         "exist_ok": True,
         "save_dir": str(folder / "run"),
     }
-    return kind(overrides={**options, **({"distill_model": teacher} if teacher else {})})
+    return kind(overrides=options | changes)
 
 
 def _yolo_layout(splits: Mapping[str, Sequence[Any]], folder: Path) -> Path:

@@ -22,13 +22,29 @@ from train_speed import timed
 ROOT = Path(__file__).parents[2]
 RESULT = ROOT / "tests/bench/results/distill_time.json"
 EPOCHS = 2
-JOB_EPOCHS, JOB_PICTURES = 30, 1000
+JOB_EPOCHS = 30
+TEACHER_WEIGHTS = str(setting.SCALE.scratch / "teacher/weights.pt")
+ULTRALYTICS = ("default", "default-native", "precise", "precise-updates")
+KINDS = (*ULTRALYTICS[:2], "native", "live", "cache", *ULTRALYTICS[2:], "cached", "plain")  # close ones side by side
+
+
+def ultralytics_seconds(kind: str, params: Any, pictures: list[Any], folder: Path) -> float:
+    """Seconds of an epoch of Ultralytics' own trainer, order and views."""
+    from distill_native import PreciseTrainer, default_trainer
+    from ultralytics.models.yolo.detect import DetectionTrainer
+
+    changes = {
+        "default-native": {"distill_model": TEACHER_WEIGHTS},
+        "precise-updates": {"nbs": params.distill.nominal_batch},
+    }.get(kind, {})
+    trainer = PreciseTrainer if kind.startswith("precise") else DetectionTrainer
+    return timed(default_trainer(params, pictures, pictures[:16], folder, trainer, **changes))
 
 
 def seconds_of(kind: str, pictures: list[Any], folder: Path) -> float:
     """Seconds of one epoch, or, of ``cache``, of one view answered."""
     from distill_arms import training_run
-    from distill_native import NativeTrainer, PreciseTrainer, default_trainer
+    from distill_native import NativeTrainer
 
     from kd_steps.adapters.yolo.answering import cache_header, distillation_plan, frozen
     from kd_steps.adapters.yolo.recipe import teacher_plan
@@ -38,16 +54,12 @@ def seconds_of(kind: str, pictures: list[Any], folder: Path) -> float:
 
     params = setting.parameters(0, EPOCHS)
     sidecar, model = setting.teacher()
-    weights = str(setting.SCALE.scratch / "teacher/weights.pt")
     fresh = teacher_plan(params.distill)
-    if kind.startswith("default"):
-        taught_by = weights if kind == "default-native" else None
-        return timed(default_trainer(params, pictures, pictures[:16], folder, taught_by))
-    if kind == "precise":
-        return timed(default_trainer(params, pictures, pictures[:16], folder, kind=PreciseTrainer))
+    if kind in ULTRALYTICS:
+        return ultralytics_seconds(kind, params, pictures, folder)
     if kind == "native":
         run = training_run(params, pictures, fresh, folder)
-        return timed(NativeTrainer(replace(run, options={**run.options, "distill_model": weights})))
+        return timed(NativeTrainer(replace(run, options={**run.options, "distill_model": TEACHER_WEIGHTS})))
     if kind == "live":
         distillation = distillation_of(params, model, live=frozen(params, model).answer)
         return timed(RetortTrainer(training_run(params, pictures, fresh, folder, distillation)))
@@ -80,6 +92,7 @@ def ratios(times: dict[str, list[float]], pictures: int) -> dict[str, Any]:
     return {
         "cached_epoch_over_plain": paired(times["cached"], times["plain"]),
         "cached_epoch_over_ultralytics_at_our_precision": paired(times["cached"], times["precise"]),
+        "cached_epoch_over_ultralytics_at_our_precision_and_updates": paired(times["cached"], times["precise-updates"]),
         "live_epoch_over_plain": paired(times["live"], times["plain"]),
         "native_epoch_over_plain": paired(times["native"], times["plain"]),
         "default_epoch_over_ours": paired(times["default"], times["plain"]),
@@ -95,10 +108,9 @@ def main() -> None:
     count = int(sys.argv[1]) if len(sys.argv) > 1 else 128
     rounds = int(sys.argv[2]) if len(sys.argv) > 2 else 3
     pictures = setting.pictures("train")[:count]
-    kinds = ("default", "default-native", "precise", "plain", "native", "live", "cache", "cached")
-    times: dict[str, list[float]] = {kind: [] for kind in kinds}
+    times: dict[str, list[float]] = {kind: [] for kind in KINDS}
     for number in range(rounds):
-        for kind in kinds:
+        for kind in KINDS:
             with tempfile.TemporaryDirectory() as folder:
                 times[kind].append(seconds_of(kind, pictures, Path(folder)))
             print(f"round {number + 1}, {kind}: {times[kind][-1]:.4f} s", flush=True)
