@@ -131,7 +131,7 @@ def train_and_tell(run, folder):
     from ultralytics.utils import RANK
     from ultralytics.utils.torch_utils import unwrap_model
 
-    from kd_steps.adapters.yolo.training import RetortTrainer
+    from kd_steps.adapters.yolo.trainer import RetortTrainer
 
     trainer = RetortTrainer(run)
     trainer.train()

@@ -15,7 +15,7 @@ from ultralytics.nn.distill_model import DistillationModel
 from ultralytics.nn.tasks import DetectionModel
 
 from kd_steps.adapters.yolo.precision import Precision, choose_precision
-from kd_steps.adapters.yolo.training import RetortTrainer
+from kd_steps.adapters.yolo.trainer import RetortTrainer
 from kd_steps.adapters.yolo.training_model import TrainingModel
 from kd_steps.core.labels import Labels, format_yolo
 from kd_steps.params import Params

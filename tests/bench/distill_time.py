@@ -48,7 +48,7 @@ def seconds_of(kind: str, pictures: list[Any], folder: Path) -> float:
 
     from kd_steps.adapters.yolo.answering import cache_header, distillation_plan, frozen
     from kd_steps.adapters.yolo.recipe import teacher_plan
-    from kd_steps.adapters.yolo.training import RetortTrainer
+    from kd_steps.adapters.yolo.trainer import RetortTrainer
     from kd_steps.teaching.cache_filling import fill
     from kd_steps.teaching.student_training import distillation_of
 

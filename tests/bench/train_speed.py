@@ -99,7 +99,8 @@ def ours(data: Path, folder: Path, precision: str) -> Any:
 
     from kd_steps.adapters.yolo.models import build_model
     from kd_steps.adapters.yolo.precision import choose_precision
-    from kd_steps.adapters.yolo.training import RetortTrainer, TrainingRun
+    from kd_steps.adapters.yolo.trainer import RetortTrainer
+    from kd_steps.adapters.yolo.training_run import TrainingRun
     from kd_steps.core.labelled import LabelledImage
     from kd_steps.core.views import ViewPlan
     from kd_steps.params import load_params

@@ -6,7 +6,7 @@ import shutil
 from dataclasses import replace
 from typing import Any
 
-from kd_steps.adapters.yolo.training import RetortTrainer
+from kd_steps.adapters.yolo.trainer import RetortTrainer
 from kd_steps.adapters.yolo.training_run import TrainingRun
 
 

@@ -159,7 +159,7 @@ def test_calibration_ends_after_its_batches_and_multiplies_what_is_logged():
 
 def trained(run, stop_at=None):
     """Train; ``stop_at``: the epoch, from 0, at whose beginning the training is broken off."""
-    from kd_steps.adapters.yolo.training import RetortTrainer
+    from kd_steps.adapters.yolo.trainer import RetortTrainer
 
     trainer = RetortTrainer(run)
 
@@ -194,7 +194,7 @@ def whole(run):
 
 
 def test_adapters_are_in_the_optimizer_and_learn(run, whole):
-    from kd_steps.adapters.yolo.training import RetortTrainer
+    from kd_steps.adapters.yolo.trainer import RetortTrainer
 
     optimized = {id(weight) for group in whole.optimizer.param_groups for weight in group["params"]}
     adapters = list(whole.model.distiller.adapters.parameters())

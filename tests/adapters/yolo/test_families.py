@@ -105,7 +105,8 @@ def project(tmp_path_factory):
 @pytest.fixture(scope="module", params=PAIRS, ids=lambda pair: f"{Path(pair.teacher).stem}-{Path(pair.student).stem}")
 def distilled(request, project, tmp_path_factory):
     from kd_steps.adapters.yolo.models import save_weights
-    from kd_steps.adapters.yolo.training import RetortTrainer, results_of, train
+    from kd_steps.adapters.yolo.trainer import RetortTrainer
+    from kd_steps.adapters.yolo.training import results_of, train
 
     pair, folder = request.param, tmp_path_factory.mktemp("pair")
     params = with_precision(params_of(project), pair.precision)
@@ -258,7 +259,7 @@ def parameters_in(path):
 def in_training(project, folder, teacher, student):
     """A live model with its distiller before the first step, and a batch."""
     from kd_steps.adapters.yolo.answering import frozen
-    from kd_steps.adapters.yolo.training import RetortTrainer
+    from kd_steps.adapters.yolo.trainer import RetortTrainer
 
     params, detector = params_of(project), decided_model(seed=9, architecture=teacher)
     source = frozen(params, detector)

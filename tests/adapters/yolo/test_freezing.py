@@ -55,7 +55,7 @@ def test_a_model_cannot_be_frozen_whole():
 
 def weights_after(run):
     """State of the live model and of the average, layer by layer."""
-    from kd_steps.adapters.yolo.training import RetortTrainer
+    from kd_steps.adapters.yolo.trainer import RetortTrainer
 
     trainer = RetortTrainer(run)
     trainer.train()
@@ -88,7 +88,8 @@ def test_frozen_layers_and_their_statistics_stay(training_project, tmp_path):
 
 
 def test_the_head_alone_learns_at_first_also_over_a_resume(training_project, tmp_path):
-    from kd_steps.adapters.yolo.training import RetortTrainer, train
+    from kd_steps.adapters.yolo.trainer import RetortTrainer
+    from kd_steps.adapters.yolo.training import train
 
     run = training_of(training_project, tmp_path / "a", PoisonedAnswers, epochs=3)
     run = replace(run, mechanics=replace(run.mechanics, head_only_epochs=2), options={**run.options, "freeze": 3})
@@ -110,7 +111,7 @@ def test_the_head_alone_learns_at_first_also_over_a_resume(training_project, tmp
 
 
 def test_terms_are_calibrated_once_the_neck_learns(training_project, tmp_path):
-    from kd_steps.adapters.yolo.training import RetortTrainer
+    from kd_steps.adapters.yolo.trainer import RetortTrainer
 
     run = training_of(training_project, tmp_path)
     run = replace(

@@ -12,7 +12,7 @@ from kd_steps.core.lr_guard import LearningRateGuard
 
 
 def train_with(run):
-    from kd_steps.adapters.yolo.training import RetortTrainer
+    from kd_steps.adapters.yolo.trainer import RetortTrainer
 
     trainer = RetortTrainer(run)
     trainer.train()

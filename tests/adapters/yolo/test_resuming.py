@@ -21,7 +21,7 @@ def whole(training_project, tmp_path_factory):
 
 def ended(run):
     """Train, and the live and averaged weights at the end."""
-    from kd_steps.adapters.yolo.training import RetortTrainer
+    from kd_steps.adapters.yolo.trainer import RetortTrainer
 
     trainer = RetortTrainer(run)
     trainer.train()

@@ -135,7 +135,7 @@ def test_same_seed_same_weights(training_project, distilled, tmp_path):
 def training_model(project, distillation, weights):
     from kd_steps.adapters.yolo.distiller import Distiller
     from kd_steps.adapters.yolo.precision import Precision
-    from kd_steps.adapters.yolo.training import RetortTrainer
+    from kd_steps.adapters.yolo.trainer import RetortTrainer
     from kd_steps.adapters.yolo.training_model import TrainingModel
 
     trainer = RetortTrainer(small_run(project, project.with_name("gradients")))
@@ -218,7 +218,7 @@ def test_bf16_gives_fp32_losses(training_project):
 
 @pytest.mark.parametrize("name", ["SGD", "Adam", "AdamW"])
 def test_an_optimizer_steps_in_fused_kernels_to_where_ultralytics_own_does(training_project, tmp_path, name):
-    from kd_steps.adapters.yolo.training import RetortTrainer
+    from kd_steps.adapters.yolo.trainer import RetortTrainer
 
     def stepped(build):
         model, generator = decided_model(5), torch.Generator().manual_seed(0)
