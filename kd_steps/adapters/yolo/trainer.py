@@ -102,14 +102,6 @@ class RetortTrainer(DetectionTrainer):
             self.world_size, self.model = WORLD_SIZE, distributed.wrap_on_cpu(self.model)
         super()._build_train_pipeline()
 
-    def build_optimizer(self, *args: Any, **options: Any) -> torch.optim.Optimizer:
-        """Ultralytics' optimizer in torch's fused kernels; it asks for them on a GPU only, and not for SGD."""
-        optimizer: torch.optim.Optimizer = super().build_optimizer(*args, **options)
-        if isinstance(optimizer, torch.optim.SGD | torch.optim.Adam | torch.optim.AdamW):
-            for group in optimizer.param_groups:
-                group["fused"] = True
-        return optimizer
-
     def _setup_scheduler(self) -> None:
         super()._setup_scheduler()
         planned = self.lf

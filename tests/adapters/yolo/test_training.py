@@ -214,25 +214,3 @@ def test_bf16_gives_fp32_losses(training_project):
     assert {item.dtype for item in items.values()} == {torch.float32}
     assert half.sum().item() == pytest.approx(plain.sum().item(), rel=0.1)
     assert half.sum().item() != plain.sum().item()
-
-
-@pytest.mark.parametrize("name", ["SGD", "Adam", "AdamW"])
-def test_an_optimizer_steps_in_fused_kernels_to_where_ultralytics_own_does(training_project, tmp_path, name):
-    from kd_steps.adapters.yolo.trainer import RetortTrainer
-
-    def stepped(build):
-        model, generator = decided_model(5), torch.Generator().manual_seed(0)
-        optimizer = build(model.requires_grad_(), name=name, lr=0.01, momentum=0.9, decay=0.1)
-        for weight in model.parameters():
-            weight.grad = torch.rand(weight.shape, generator=generator)
-        for _ in range(3):
-            optimizer.step()
-        return optimizer, model.state_dict()
-
-    trainer = RetortTrainer(small_run(training_project, tmp_path))
-    fused, found = stepped(trainer.build_optimizer)
-    plain, expected = stepped(super(RetortTrainer, trainer).build_optimizer)
-    assert [group["fused"] for group in fused.param_groups] == [True] * len(plain.param_groups)
-    assert not any(group["fused"] for group in plain.param_groups)
-    for key, value in expected.items():
-        assert torch.allclose(found[key], value, rtol=1e-5, atol=1e-6), key
