@@ -128,7 +128,7 @@ def engine_rows(engines: Mapping[str, Any]) -> list[dict[str, str]]:
                 "map50_95": shown_ap(engine.get("map50_95")),
                 "map50": shown_ap(engine.get("map50")),
                 "map75": shown_ap(engine.get("map75")),
-                "parameters": f"{engine['parameters'] / 1e6:.2f} M" if engine.get("parameters") else "–",
+                "parameters": _millions(engine.get("parameters")),
                 "size": f"{engine['bytes'] / 1e6:.1f} MB" if engine.get("bytes") else "–",
                 **{f"{phase}_p50": _ms(times.get("p50")) for phase, times in inner.items()},
                 **{q: _ms(total.get(q)) for q in ("p50", "p90", "p99")},
@@ -147,12 +147,14 @@ def chain_rows(student: Mapping[str, Any]) -> list[tuple[str, str, str, str]]:
     Args:
         student: the student's sidecar.
     """
-    chain = (student.get("lineage") or {}).get("chain") or []
-    own = {"name": "student", **student, **(student.get("training") or {})}
+    chain = (student.get("lineage") or {}).get("chain")
+    if not chain:
+        return []
+    score = student["training"].get("val_map50_95")
+    own = {"name": "student", "model": student["model"], "parameters": student["parameters"], "val_map50_95": score}
     return [
-        (each["name"], each["model"], f"{each['parameters'] / 1e6:.2f} M", shown_ap(each.get("val_map50_95")))
-        for each in [*chain, own]
-        if chain
+        (each["name"], each["model"], _millions(each["parameters"]), shown_ap(each["val_map50_95"]))
+        for each in (*chain, own)
     ]
 
 
@@ -189,3 +191,7 @@ def shown_ap(value: float | None) -> str:
 
 def _ms(value: float | None) -> str:
     return "–" if value is None else f"{value:.2f}"
+
+
+def _millions(count: int | None) -> str:
+    return f"{count / 1e6:.2f} M" if count else "–"

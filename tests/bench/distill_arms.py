@@ -168,7 +168,7 @@ def _native(arm: Arm, params: Any, folder: Path) -> dict[str, Any]:
 
     shutil.rmtree(folder, ignore_errors=True)  # it does not resume
     run = training_run(params, setting.pictures("train"), teacher_plan(params.distill), folder)
-    options = {**run.options, "distill_model": str(setting.SCALE.scratch / "teacher/weights.pt")}
+    options = {**run.options, "distill_model": str(setting.TEACHER / "weights.pt")}
     NativeTrainer(replace(run, options=options)).train()
     return {**_last_row(results_of(folder)), "teacher_forwards": arm.epochs * len(run.train)}
 

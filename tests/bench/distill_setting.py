@@ -62,6 +62,7 @@ SCALES = {
 }
 SCALE_NAME = os.environ.get("RETORT_BENCH_SCALE", "cpu")
 SCALE = SCALES[SCALE_NAME]
+TEACHER = SCALE.scratch / "teacher"
 
 
 def parameters(seed: int, epochs: int, nominal_batch: int = NOMINAL_BATCH, views: int = 0) -> Any:
@@ -130,7 +131,7 @@ def teacher() -> tuple[Any, Any]:
     from kd_steps.adapters.yolo.recipe import finish, teacher_plan, training_run
     from kd_steps.adapters.yolo.training import train
 
-    folder, params = SCALE.scratch / "teacher", parameters(TEACHER_SEED, SCALE.teacher_epochs)
+    folder, params = TEACHER, parameters(TEACHER_SEED, SCALE.teacher_epochs)
     contract = current_contract(params.preprocessing, params.augmentation)
     if not (folder / SIDECAR).exists():
         model = build_model(SCALE.teacher_model, classes(), TEACHER_SEED)

@@ -23,9 +23,8 @@ ROOT = Path(__file__).parents[2]
 RESULT = ROOT / "tests/bench/results/distill_time.json"
 EPOCHS = 2
 JOB_EPOCHS = 30
-TEACHER_WEIGHTS = str(setting.SCALE.scratch / "teacher/weights.pt")
-ULTRALYTICS = ("default", "default-native", "precise", "precise-updates")
-KINDS = (*ULTRALYTICS[:2], "native", "live", "cache", *ULTRALYTICS[2:], "cached", "plain")  # close ones side by side
+# Those that are compared most closely stand side by side.
+KINDS = ("default", "default-native", "native", "live", "cache", "precise", "precise-updates", "cached", "plain")
 
 
 def ultralytics_seconds(kind: str, params: Any, pictures: list[Any], folder: Path) -> float:
@@ -34,7 +33,7 @@ def ultralytics_seconds(kind: str, params: Any, pictures: list[Any], folder: Pat
     from ultralytics.models.yolo.detect import DetectionTrainer
 
     changes = {
-        "default-native": {"distill_model": TEACHER_WEIGHTS},
+        "default-native": {"distill_model": str(setting.TEACHER / "weights.pt")},
         "precise-updates": {"nbs": params.distill.nominal_batch},
     }.get(kind, {})
     trainer = PreciseTrainer if kind.startswith("precise") else DetectionTrainer
@@ -54,12 +53,14 @@ def seconds_of(kind: str, pictures: list[Any], folder: Path) -> float:
 
     params = setting.parameters(0, EPOCHS)
     sidecar, model = setting.teacher()
-    fresh = teacher_plan(params.distill)
-    if kind in ULTRALYTICS:
+    if kind.startswith(("default", "precise")):
         return ultralytics_seconds(kind, params, pictures, folder)
+    fresh = teacher_plan(params.distill)
     if kind == "native":
         run = training_run(params, pictures, fresh, folder)
-        return timed(NativeTrainer(replace(run, options={**run.options, "distill_model": TEACHER_WEIGHTS})))
+        return timed(
+            NativeTrainer(replace(run, options={**run.options, "distill_model": str(setting.TEACHER / "weights.pt")}))
+        )
     if kind == "live":
         distillation = distillation_of(params, model, live=frozen(params, model).answer)
         return timed(RetortTrainer(training_run(params, pictures, fresh, folder, distillation)))

@@ -9,7 +9,7 @@ import pytest
 import torch
 from cache_fixture import FULL, made_up_view
 from torch.utils.data import DataLoader
-from view_fixture import PLACES, PLAN, content, drawn_views, view_dataset
+from view_fixture import PLACES, PLAN, content, view_dataset
 
 from kd_steps.adapters.prepared import load_prepared
 from kd_steps.adapters.teacher_cache import CacheKeys, TeacherCache, open_for_writing, write_shards
@@ -17,11 +17,6 @@ from kd_steps.core.answers import Answer
 from kd_steps.core.cache_rows import AnsweredView
 from kd_steps.core.neck import NeckAnswer
 from kd_steps.core.teacher_records import TeacherRecord
-
-
-@pytest.fixture(scope="module")
-def views(training_project):
-    return drawn_views(training_project)
 
 
 def head_answer(count):

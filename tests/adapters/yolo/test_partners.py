@@ -9,6 +9,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.utils.data import DataLoader
+from view_fixture import content, view_options
 
 from kd_steps.core.labelled import LabelledImage
 from kd_steps.core.views import View, ViewPlan, pixel_hash, view_key
@@ -38,25 +39,13 @@ def picture(folder, number, labelled):
 
 
 def options(cache=None, **gains):
-    from ultralytics.utils import DEFAULT_CFG, IterableSimpleNamespace
-
-    return {
-        "imgsz": SIDE_PX,
-        "hyp": IterableSimpleNamespace(**{**vars(DEFAULT_CFG), **GAINS, **gains}),
-        "batch_size": 4,
-        "data": {"names": {}, "channels": 3},
-        "cache": cache,
-    }
+    return view_options({**GAINS, **gains}, cache)
 
 
 def dataset(images, **changes):
     from kd_steps.adapters.yolo.views import ViewDataset
 
     return ViewDataset(images, PLAN, SEED, DIGEST, **options(**changes))
-
-
-def content(sample):
-    return (*(sample[name].numpy().tobytes() for name in ("img", "cls", "bboxes")), sample["pixel_hash"])
 
 
 KINDS = st.lists(st.booleans(), min_size=COUNT, max_size=COUNT)

@@ -9,16 +9,11 @@ import pytest
 import torch
 from torch.utils.data import DataLoader
 from training_fixture import params_of
-from view_fixture import PLACES, content, drawn_views, view_dataset
+from view_fixture import PLACES, content, view_dataset
 
 from kd_steps.core.labelled import LabelledImage
 from kd_steps.core.views import View, ViewPlan
 from kd_steps.edge.preprocess import letterbox
-
-
-@pytest.fixture(scope="module")
-def views(training_project):
-    return drawn_views(training_project)
 
 
 def test_all_views_differ(views):
