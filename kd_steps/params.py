@@ -7,196 +7,29 @@ from __future__ import annotations
 
 import difflib
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any
 
 import yaml
-from pydantic import BaseModel, Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, Field, ValidationError, model_validator
 
+from kd_steps.params_data import Augmentation, Prepare, Preprocessing, Validate
+from kd_steps.params_engines import Evaluate, Export, Gate, Register, Report
 from kd_steps.params_training import (
     Assistant,
     CacheLogits,
-    Count,
-    CountOrZero,
+    Compute,
     Distill,
-    Fraction,
-    NonNegative,
+    FewShot,
     PlainStudent,
-    Positive,
-    Section,
     TrainTeacher,
 )
+from kd_steps.params_types import CountOrZero, Section
 
 PARAMS_FILE = Path("params.yaml")
 
 
 class ParamsError(ValueError):
     """``params.yaml`` cannot be used; the message names the file, each key path and the mend."""
-
-
-class Preprocessing(Section):
-    """The part of the preprocessing contract (DESIGN §3) that a user may choose."""
-
-    imgsz_px: Annotated[int, Field(ge=32, le=4096)]
-    letterbox_fill: Annotated[int, Field(ge=0, le=255)]
-
-    @field_validator("imgsz_px")
-    @classmethod
-    def _multiple_of_stride(cls, value: int) -> int:
-        if value % 32:
-            raise ValueError(f"must be a multiple of the largest stride, 32 px; nearest: {round(value / 32) * 32}")
-        return value
-
-
-class Augmentation(Section):
-    """Ultralytics' augmentation gains, shared by the teacher, the cached views and the student."""
-
-    mosaic: Fraction
-    scale: Fraction
-    translate: Fraction
-    degrees: Annotated[float, Field(ge=0, le=180)]
-    shear: Annotated[float, Field(ge=0, le=90)]
-    perspective: Annotated[float, Field(ge=0, le=0.001)]
-    fliplr: Fraction
-    flipud: Fraction
-    hsv_h: Fraction
-    hsv_s: Fraction
-    hsv_v: Fraction
-
-
-class SyntheticSource(Section):
-    train_boards: Count
-    test_boards: Count
-    defect_free_boards: Count
-    image_size_px: Annotated[int, Field(ge=64, le=4096)]
-
-
-class DeepPcbSource(Section):
-    path: Path | None
-    split_by: Literal["authors", "group"]
-
-
-class YoloSource(Section):
-    path: Path | None
-
-
-class VocSource(Section):
-    images: Path | None
-    annotations: Path | None
-
-
-class CocoSource(Section):
-    images: Path | None
-    annotations: Path | None
-
-
-class Source(Section):
-    kind: Literal["synthetic", "deeppcb", "yolo", "voc", "coco"]
-    synthetic: SyntheticSource
-    deeppcb: DeepPcbSource
-    yolo: YoloSource
-    voc: VocSource
-    coco: CocoSource
-
-
-class NewParts(Section):
-    classes: list[str]
-    shots: Count
-
-
-class Unlabelled(Section):
-    path: Path | None
-
-
-class Splits(Section):
-    validation_fraction: Annotated[float, Field(gt=0, lt=1)]
-    test_fraction: Annotated[float, Field(gt=0, lt=1)]
-    near_duplicate_bits: CountOrZero
-    group_pattern: str | None
-
-
-class Prepare(Section):
-    source: Source
-    new_parts: NewParts
-    unlabelled: Unlabelled
-    splits: Splits
-
-
-class Validate(Section):
-    parity_probes: Count
-    parity_tolerance: Annotated[float, Field(ge=0, lt=1)]
-
-
-class FewShot(Section):
-    epochs: Count
-    batch: Count
-    lr0: Positive
-    close_mosaic_fraction: Fraction
-    new_part_share: Annotated[float, Field(gt=0, lt=1)]
-    iterations_per_epoch: Count
-    freeze_layers: CountOrZero
-    base_distillation_weight: NonNegative
-
-
-class Export(Section):
-    targets: Annotated[list[Literal["onnx-fp32", "ort-cpu-int8", "openvino-fp16"]], Field(min_length=1)]
-    opset: Annotated[int, Field(ge=13, le=21)]
-    calibration_images: Count
-    golden_images: Count
-
-    @field_validator("targets")
-    @classmethod
-    def _onnx_is_the_parent(cls, value: list[str]) -> list[str]:
-        if "onnx-fp32" not in value:
-            raise ValueError("must contain 'onnx-fp32': every other engine is built from it")
-        if len(set(value)) != len(value):
-            raise ValueError("names a target twice")
-        return value
-
-
-class Latency(Section):
-    warm_up_s: NonNegative
-    rounds: Annotated[int, Field(ge=20)]
-    seconds: Positive
-    threads: Count
-
-
-class Evaluate(Section):
-    confidence: Annotated[float, Field(gt=0, lt=1)]
-    operating_confidence: Annotated[float, Field(gt=0, lt=1)]
-    nms_iou: Annotated[float, Field(gt=0, lt=1)]
-    max_detections: Count
-    bootstrap_samples: Annotated[int, Field(ge=100)]
-    latency: Latency
-
-
-class Gate(Section):
-    required_targets: Annotated[list[str], Field(min_length=1)]
-    confidence_level: Annotated[float, Field(gt=0.5, lt=1)]
-    min_map_ratio: Positive
-    max_latency_ratio: Positive
-    min_compression_ratio: Positive
-    min_class_ap50: Fraction
-    min_new_class_ap50: Fraction
-    pass_unmeasured_new_classes: bool
-    max_false_alarms_per_board: NonNegative
-
-
-class Report(Section):
-    sample_images: Count
-    title: str
-
-
-class Register(Section):
-    experiment: str
-    model_prefix: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")]
-
-
-class Compute(Section):
-    device: str
-    processes: Count
-    precision: Literal["auto", "fp32", "bf16", "amp"]
-    loader_workers: CountOrZero
-    cache_images: Literal["auto", "ram", "none"]
 
 
 class Params(Section):

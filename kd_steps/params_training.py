@@ -1,23 +1,12 @@
-"""Sections of ``params.yaml`` that describe trainings; read through :mod:`kd_steps.params`, the one door."""
+"""What ``params.yaml`` says of trainings; :mod:`kd_steps.params` is the one door."""
 
 from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
-Fraction = Annotated[float, Field(ge=0, le=1)]
-Positive = Annotated[float, Field(gt=0)]
-NonNegative = Annotated[float, Field(ge=0)]
-Count = Annotated[int, Field(ge=1)]
-CountOrZero = Annotated[int, Field(ge=0)]
-Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
-
-
-class Section(BaseModel):
-    """A section of ``params.yaml``: immutable, and closed to keys it does not know."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
+from kd_steps.params_types import Count, CountOrZero, Fraction, NonNegative, Positive, Section, Sha256
 
 
 class ScaledModel(Section):
@@ -186,3 +175,22 @@ class Distill(Training):
     lr_guard_factor: Annotated[float, Field(gt=0, lt=1)]
     lr_guard_floor: Annotated[float, Field(gt=0, le=1)]
     phases: Phases
+
+
+class FewShot(Section):
+    epochs: Count
+    batch: Count
+    lr0: Positive
+    close_mosaic_fraction: Fraction
+    new_part_share: Annotated[float, Field(gt=0, lt=1)]
+    iterations_per_epoch: Count
+    freeze_layers: CountOrZero
+    base_distillation_weight: NonNegative
+
+
+class Compute(Section):
+    device: str
+    processes: Count
+    precision: Literal["auto", "fp32", "bf16", "amp"]
+    loader_workers: CountOrZero
+    cache_images: Literal["auto", "ram", "none"]

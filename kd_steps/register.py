@@ -21,7 +21,8 @@ from kd_steps.params import PARAMS_FILE, Params, load_params
 from kd_steps.stage_entry import run_stage
 
 if TYPE_CHECKING:
-    from kd_steps.adapters.tracking import Registered, StageRecord, Store
+    from kd_steps.adapters.tracking import StageRecord, Store
+    from kd_steps.adapters.tracking_versions import Registered
 
 METRICS, MODELS, ENGINES = Path("metrics"), Path("models"), Path("models/engines")
 RECEIPT = METRICS / "registration.json"
@@ -129,7 +130,7 @@ def _digest_of(records: Sequence[StageRecord], manifests: Mapping[str, Manifest]
 def _register(
     store: Store, params: Params, run_id: str, manifest: Manifest, gate: Mapping[str, Any], lineage: Mapping[str, str]
 ) -> Registered:
-    from kd_steps.adapters.tracking import register_engine
+    from kd_steps.adapters.tracking_versions import register_engine
 
     rules = [rule for rule in gate["rules"] if rule["target"] == manifest.target]
     tags = {

@@ -1,7 +1,4 @@
-"""MLflow: runs of a pipeline result, and versions of the engines that passed. The only importer of mlflow.
-
-Aliases and tags are the truth about a version; MLflow's older "stage" is kept in step for people who look for it.
-"""
+"""MLflow: reaching it, and the runs of a pipeline result. Only the modules ``tracking*`` import mlflow."""
 
 from __future__ import annotations
 
@@ -9,12 +6,11 @@ import logging
 import os
 import re
 import time
-import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from kd_steps.core.leaves import numeric_leaves, text_leaves
@@ -22,18 +18,13 @@ from kd_steps.core.leaves import numeric_leaves, text_leaves
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
-State = Literal["candidate", "production"]
-MLFLOW_STAGE: dict[str, str] = {"candidate": "Staging", "production": "Production"}
-RETIRED = "archived"
-
-DIGEST_TAG = "engine_digest"
-STATE_TAG = "state"
 RESULT_TAG = "result_digest"
 STAGE_TAG = "pipeline_stage"
 COMPLETE_TAG = "complete"
 
 # MLflow's own bounds of one request.
-_NAME_LIMIT, _PARAM_LIMIT, _TAG_LIMIT = 250, 6000, 8000
+TAG_LIMIT = 8000
+_NAME_LIMIT, _PARAM_LIMIT = 250, 6000
 _PARAMS_A_REQUEST, _METRICS_A_REQUEST = 100, 1000
 # A server that does not answer would hold a stage for minutes with MLflow's defaults.
 _PATIENCE = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2", "MLFLOW_HTTP_REQUEST_TIMEOUT": "3"}
@@ -72,15 +63,6 @@ class Store:
     client: MlflowClient
     uri: str
     experiment_id: str
-
-
-@dataclass(frozen=True)
-class Registered:
-    """A version of a registered model, and whether this call made it."""
-
-    name: str
-    version: str
-    created: bool
 
 
 def tracking_uri(root: Path) -> str:
@@ -143,69 +125,9 @@ def log_result(store: Store, digest: str, tags: Mapping[str, str], records: list
     for record in records:
         runs[record.stage] = _log_stage(store, record, parent)
     for name, value in tags.items():
-        store.client.set_tag(parent, name, value[:_TAG_LIMIT])
+        store.client.set_tag(parent, name, value[:TAG_LIMIT])
     store.client.set_terminated(parent, "FAILED" if failed else "FINISHED")
     return runs
-
-
-def register_engine(store: Store, name: str, run_id: str, folder: Path, tags: Mapping[str, str]) -> Registered:
-    """Register an engine's folder as a version of the model ``name``, once for each engine digest.
-
-    The version takes the alias ``candidate``, unless it is already in production.
-
-    Args:
-        store: the open store.
-        name: the registered model.
-        run_id: the run that keeps the files.
-        folder: engine, manifest, golden inputs and outputs.
-        tags: lineage and gate results; ``engine_digest`` must be among them.
-    """
-    digest = tags[DIGEST_TAG]
-    _ensure_model(store, name)
-    version = version_of_digest(store, name, digest)
-    created = version is None
-    if version is None:
-        path = f"engines/{folder.name}"
-        with _upload_patience():
-            store.client.log_artifacts(run_id, str(folder), artifact_path=path)
-        cut = {key: value[:_TAG_LIMIT] for key, value in tags.items()}
-        source = f"runs:/{run_id}/{path}"
-        version = store.client.create_model_version(name, source, run_id, tags=cut, await_creation_for=0).version
-    if store.client.get_model_version(name, version).tags.get(STATE_TAG) != "production":
-        set_state(store, name, version, "candidate")
-    return Registered(name, str(version), created)
-
-
-def version_of_digest(store: Store, name: str, digest: str) -> str | None:
-    """The version of ``name`` that holds the engine with this digest, or None."""
-    if not re.fullmatch(r"[0-9a-f]{64}", digest):
-        raise TrackingError(f"{name}: engine digest {digest!r} is not a sha256; export the engine again")
-    found = store.client.search_model_versions(f"name = '{name}' and tags.{DIGEST_TAG} = '{digest}'")
-    return str(min(found, key=lambda version: int(version.version)).version) if found else None
-
-
-def holder(store: Store, name: str, state: State) -> str | None:
-    """The version of ``name`` that holds the alias ``state``, or None; re-read it inside a lock before moving it."""
-    version = store.client.get_registered_model(name).aliases.get(state)
-    return None if version is None else str(version)
-
-
-def set_state(store: Store, name: str, version: str, state: State) -> None:
-    """Give a version the alias ``state``; the version that held it is archived.
-
-    Alias first, then tags, then MLflow's stage: after a kill in between, the same call completes the rest. Two callers
-    at once are not refused by MLflow, the last one wins: promote within a lock.
-    """
-    before = holder(store, name, state)
-    other: State = "production" if state == "candidate" else "candidate"
-    if holder(store, name, other) == version:
-        store.client.delete_registered_model_alias(name, other)
-    store.client.set_registered_model_alias(name, state, version)
-    store.client.set_model_version_tag(name, version, STATE_TAG, state)
-    _set_mlflow_stage(store, name, version, MLFLOW_STAGE[state])
-    if before is not None and before != version:
-        store.client.set_model_version_tag(name, before, STATE_TAG, RETIRED)
-        _set_mlflow_stage(store, name, before, "Archived")
 
 
 def open_client(uri: str) -> MlflowClient:
@@ -220,14 +142,6 @@ def open_client(uri: str) -> MlflowClient:
     from mlflow import MlflowClient
 
     return MlflowClient(tracking_uri=uri, registry_uri=uri)
-
-
-def _touch_database(uri: str) -> None:
-    """Fail at once on a database that cannot be read: MLflow would try it fifteen times, for half an hour."""
-    from sqlalchemy import create_engine, inspect
-    from sqlalchemy.pool import NullPool
-
-    inspect(create_engine(uri, poolclass=NullPool)).get_table_names()
 
 
 @contextmanager
@@ -250,7 +164,7 @@ def clear_errors(uri: str) -> Iterator[None]:
 
 
 @contextmanager
-def _upload_patience() -> Iterator[None]:
+def upload_patience() -> Iterator[None]:
     """A server that answers may still need longer to store an engine than to say that it is there."""
     name = "MLFLOW_HTTP_REQUEST_TIMEOUT"
     before = os.environ.get(name)
@@ -261,6 +175,14 @@ def _upload_patience() -> Iterator[None]:
     finally:
         if before is not None:
             os.environ[name] = before
+
+
+def _touch_database(uri: str) -> None:
+    """Fail at once on a database that cannot be read: MLflow would try it fifteen times, for half an hour."""
+    from sqlalchemy import create_engine, inspect
+    from sqlalchemy.pool import NullPool
+
+    inspect(create_engine(uri, poolclass=NullPool)).get_table_names()
 
 
 def _log_stage(store: Store, record: StageRecord, parent_id: str) -> str:
@@ -280,7 +202,7 @@ def _log_stage(store: Store, record: StageRecord, parent_id: str) -> str:
         store.client.log_batch(run_id, params=params[start : start + _PARAMS_A_REQUEST])
     for start in range(0, len(metrics), _METRICS_A_REQUEST):
         store.client.log_batch(run_id, metrics=metrics[start : start + _METRICS_A_REQUEST])
-    with _upload_patience():
+    with upload_patience():
         for path in record.files:
             store.client.log_artifact(run_id, str(path))
     store.client.set_tag(run_id, COMPLETE_TAG, "true")
@@ -295,21 +217,5 @@ def _find_run(store: Store, tag: str, value: str, parent_id: str | None) -> str 
 
 
 def _create_run(store: Store, name: str, tags: Mapping[str, str]) -> str:
-    cut = {key: value[:_TAG_LIMIT] for key, value in tags.items()}
+    cut = {key: value[:TAG_LIMIT] for key, value in tags.items()}
     return str(store.client.create_run(store.experiment_id, run_name=name, tags=cut).info.run_id)
-
-
-def _ensure_model(store: Store, name: str) -> None:
-    from mlflow.exceptions import MlflowException
-
-    try:
-        store.client.create_registered_model(name)
-    except MlflowException as error:
-        if error.error_code != "RESOURCE_ALREADY_EXISTS":
-            raise
-
-
-def _set_mlflow_stage(store: Store, name: str, version: str, stage: str) -> None:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", FutureWarning)
-        store.client.transition_model_version_stage(name, version, stage)

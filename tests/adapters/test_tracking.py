@@ -6,30 +6,6 @@ from kd_steps.adapters import tracking
 from kd_steps.adapters.tracking import StageRecord, TrackingError
 from kd_steps.adapters.training_log import TrainingLogError, read_curve
 
-TAGS = {"engine_digest": "e" * 64}
-
-
-@pytest.fixture(scope="module")
-def store(tmp_path_factory):
-    root = tmp_path_factory.mktemp("store")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.delenv("MLFLOW_TRACKING_URI", raising=False)
-        with tracking.open_store(root, "test") as opened:
-            yield opened
-
-
-@pytest.fixture(scope="module")
-def run_id(store):
-    return tracking.log_result(store, "0" * 64, {}, [StageRecord("export")])["export"]
-
-
-@pytest.fixture
-def engine(tmp_path):
-    folder = tmp_path / "onnx-fp32"
-    folder.mkdir()
-    (folder / "model.onnx").write_bytes(b"weights")
-    return folder
-
 
 @pytest.mark.parametrize(
     ("uri", "shown"),
@@ -63,37 +39,6 @@ def test_a_run_cut_short_by_a_kill_is_made_again_without_double_metrics(store):
     assert tracking.log_result(store, "2" * 64, {}, [record]) == again
 
 
-def test_one_version_a_digest_and_the_newest_result_is_the_candidate(store, run_id, engine):
-    first = tracking.register_engine(store, "one", run_id, engine, {"engine_digest": "a" * 64})
-    second = tracking.register_engine(store, "one", run_id, engine, {"engine_digest": "b" * 64})
-    assert (first.created, second.created) == (True, True)
-    assert tracking.holder(store, "one", "candidate") == second.version
-    old = store.client.get_model_version("one", first.version)
-    assert (old.tags["state"], old.current_stage) == ("archived", "Archived")
-    again = tracking.register_engine(store, "one", run_id, engine, {"engine_digest": "a" * 64})
-    assert (again.version, again.created) == (first.version, False)
-    assert tracking.holder(store, "one", "candidate") == first.version
-
-
-def test_promotion_moves_alias_tag_and_stage_together(store, run_id, engine):
-    first = tracking.register_engine(store, "two", run_id, engine, {"engine_digest": "a" * 64})
-    tracking.set_state(store, "two", first.version, "production")
-    assert tracking.holder(store, "two", "production") == first.version
-    assert tracking.holder(store, "two", "candidate") is None
-    again = tracking.register_engine(store, "two", run_id, engine, {"engine_digest": "a" * 64})
-    assert not again.created
-    found = store.client.get_model_version("two", first.version)
-    assert (found.tags["state"], found.current_stage) == ("production", "Production")  # not demoted
-    second = tracking.register_engine(store, "two", run_id, engine, {"engine_digest": "b" * 64})
-    tracking.set_state(store, "two", second.version, "production")
-    assert store.client.get_model_version("two", first.version).current_stage == "Archived"
-
-
-def test_a_digest_that_is_none_is_refused(store):
-    with pytest.raises(TrackingError, match="not a sha256"):
-        tracking.version_of_digest(store, "one", "x' or '1' = '1")
-
-
 def test_a_damaged_database_is_named_at_once(tmp_path, monkeypatch):
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     (tmp_path / "mlflow.db").write_bytes(b"not a database" * 100)
@@ -106,7 +51,7 @@ def test_a_damaged_database_is_named_at_once(tmp_path, monkeypatch):
 
 def test_the_upload_may_take_longer_than_the_first_contact(store):
     assert os.environ["MLFLOW_HTTP_REQUEST_TIMEOUT"] == "3"
-    with tracking._upload_patience():
+    with tracking.upload_patience():
         assert os.environ["MLFLOW_HTTP_REQUEST_TIMEOUT"] == "60"
     assert os.environ["MLFLOW_HTTP_REQUEST_TIMEOUT"] == "3"
 

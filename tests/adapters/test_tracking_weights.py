@@ -5,6 +5,7 @@ import hashlib
 import pytest
 
 from kd_steps.adapters import tracking
+from kd_steps.adapters import tracking_versions as versions
 from kd_steps.adapters.tracking import StageRecord, TrackingError
 from kd_steps.adapters.tracking_weights import download_weights
 
@@ -36,9 +37,9 @@ def project(tmp_path_factory):
                     store, str(number) * 64, {}, [StageRecord("export"), StageRecord("few_shot", files=files)]
                 )
                 tags = {"engine_digest": str(number) * 64, "student_sha256": told}
-                made = tracking.register_engine(store, name, runs["export"], root / "engine", tags)
-                tracking.set_state(store, name, made.version, "production")
-            tracking.register_engine(store, "weights", runs["export"], root / "own", {"engine_digest": "4" * 64})
+                made = versions.register_engine(store, name, runs["export"], root / "engine", tags)
+                versions.set_state(store, name, made.version, "production")
+            versions.register_engine(store, "weights", runs["export"], root / "own", {"engine_digest": "4" * 64})
     return root
 
 
