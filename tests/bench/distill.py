@@ -36,6 +36,7 @@ DIFFERENCES = {
     "cached-plain-250": ("cached-250", "plain-250"),
     "cached-plain-250-steps": ("cached-250", "plain-250-steps"),
     "cached-plain-time": ("cached-20", "plain-time"),
+    "cached-plain-time-stored": ("cached-20", "plain-20"),  # the cache is there: a distilled epoch takes a plain one
     "cached-plain-60": ("cached-60", "plain-60"),
     "cached-plain-100": ("cached-100", "plain-100"),
     "cached-native-100": ("cached-100", "native-100"),
@@ -50,6 +51,7 @@ BARS: dict[str, tuple[float, float | None]] = {
     "cached-plain-60": (3.0, 0.0),
     "cached-plain-250": (10.0, None),
     "cached-plain-time": (2.0, 0.0),
+    "cached-plain-time-stored": (5.0, None),
     "cached-native-20": (2.0, 0.0),
 }
 
