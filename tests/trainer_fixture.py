@@ -21,6 +21,7 @@ class Answers:
         import torch
 
         from kd_steps.adapters.yolo.answering import frozen, view_source
+        from kd_steps.core.views import pixel_hash
 
         teacher, views = frozen(params, decided_model(seed)), view_source(params, images, plan, digest)
         self.records, self.asked, self.keeps_views = {}, [], False
@@ -28,7 +29,7 @@ class Answers:
             for view in plan.all_views():
                 sample = views.view(index, view)
                 pixels = torch.as_tensor(sample["img"])[None]
-                self.records[image.digest, view] = teacher.records(pixels, [sample["pixel_hash"]])[0]
+                self.records[image.digest, view] = teacher.records(pixels, [pixel_hash(sample["img"].numpy())])[0]
 
     def sample(self, image, view):
         return None

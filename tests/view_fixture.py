@@ -33,4 +33,4 @@ def view_dataset(project, images=None, seed=0, digest="a" * 64, teacher=None, pl
 
 def content(sample):
     """All of a sample that must be the same bytes wherever it comes from."""
-    return (*(sample[name].numpy().tobytes() for name in ("img", "cls", "bboxes")), sample["pixel_hash"])
+    return tuple(sample[name].numpy().tobytes() for name in ("img", "cls", "bboxes"))

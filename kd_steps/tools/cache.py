@@ -110,7 +110,8 @@ def _compare(
     for start in range(0, len(keys), batch):
         part = keys[start : start + batch]
         drawn = [views.view(places[key.image], key.view) for key in part]
-        answers = teacher.records(torch.stack([one["img"] for one in drawn]), [one["pixel_hash"] for one in drawn])
+        pixels = torch.stack([one["img"] for one in drawn])
+        answers = teacher.records(pixels, [pixel_hash(one) for one in pixels.numpy()])
         for key, now in zip(part, answers, strict=True):
             stored, kept = cache.record(key.image, key.view), cache.sample(key.image, key.view)
             same = stored.pixel_hash == now.pixel_hash and (kept is None or pixel_hash(kept[0]) == stored.pixel_hash)

@@ -21,7 +21,7 @@ from torch.utils.data import DataLoader, Dataset
 from kd_steps.adapters.yolo.teacher import Teacher
 from kd_steps.adapters.yolo.views import ViewDataset
 from kd_steps.core.cache_rows import AnsweredView
-from kd_steps.core.views import View
+from kd_steps.core.views import View, pixel_hash
 
 MOST_PROCESSES = 8  # unless asked for: each holds the activations of its batch
 PR_SET_PDEATHSIG = 1
@@ -99,7 +99,7 @@ def _drawn(views: ViewDataset, wanted: Sequence[tuple[int, View]]) -> DrawnViews
     samples = [views.view(index, view) for index, view in wanted]
     return DrawnViews(
         pixels=np.stack([sample["img"].numpy() for sample in samples]),
-        hashes=[sample["pixel_hash"] for sample in samples],
+        hashes=[pixel_hash(sample["img"].numpy()) for sample in samples],
         labels=[torch.cat([sample["cls"], sample["bboxes"]], dim=1).numpy() for sample in samples],
     )
 

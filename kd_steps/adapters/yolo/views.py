@@ -134,9 +134,8 @@ class ViewDataset(LabelledDataset):
         kept = self.teacher.sample(image.digest, view) if self.teacher is not None else None
         sample = self._drawn(index, view) if kept is None else _kept(image, *kept)
         sample["labelled"] = image.labelled
-        sample["pixel_hash"] = pixel_hash(sample["img"].numpy())
         if self.teacher is not None:
-            sample["teacher"] = self._checked_answer(image, view, sample["pixel_hash"])
+            sample["teacher"] = self._checked_answer(image, view, pixel_hash(sample["img"].numpy()))
         return sample
 
     def _drawn(self, index: int, view: View) -> dict[str, Any]:

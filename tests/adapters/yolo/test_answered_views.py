@@ -17,6 +17,7 @@ from kd_steps.core.answers import Answer
 from kd_steps.core.cache_rows import AnsweredView
 from kd_steps.core.neck import NeckAnswer
 from kd_steps.core.teacher_records import TeacherRecord
+from kd_steps.core.views import pixel_hash
 
 
 def head_answer(count):
@@ -32,7 +33,7 @@ class KnownPixels:
 
     def __init__(self, source):
         self.hashes = {
-            (image.digest, view): source.view(index, view)["pixel_hash"]
+            (image.digest, view): pixel_hash(source.view(index, view)["img"].numpy())
             for index, image in enumerate(source.images)
             for view in source.plan.all_views()
         }
@@ -101,7 +102,7 @@ def stored(project, folder, harm=lambda pixels: pixels):
             sample = source.view(places[key.image], key.view)
             record = made_up_view(random_, header, 9).record
             labels = torch.cat([sample["cls"], sample["bboxes"]], dim=1).numpy()
-            record = replace(record, pixel_hash=sample["pixel_hash"])
+            record = replace(record, pixel_hash=pixel_hash(sample["img"].numpy()))
             yield AnsweredView(record, harm(sample["img"].numpy().copy()), labels)
 
     open_for_writing(folder, header)

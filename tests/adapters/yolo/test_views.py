@@ -18,7 +18,7 @@ from kd_steps.edge.preprocess import letterbox
 
 def test_all_views_differ(views):
     assert len({found[0] for found in views.values()}) == len(PLACES)
-    assert len({found[-1] for found in views.values()}) == len(PLACES)
+    assert len({found[0] for found in views.values()}) == len(PLACES)
 
 
 @pytest.mark.parametrize("cache", [None, "ram"])
