@@ -15,8 +15,9 @@ from tqdm import tqdm
 from kd_steps.adapters.engine_folder import Build, Network, ParityError, Role, complete_engine
 from kd_steps.adapters.sidecar import SIDECAR, WEIGHTS, read_sidecar
 from kd_steps.edge.contract import require_same
+from kd_steps.edge.manifest import OperatingPoint
 from kd_steps.edge.preprocess import Preprocessor, read_picture
-from kd_steps.params import load_params
+from kd_steps.params import Params, load_params
 from kd_steps.stage_entry import run_stage
 
 if TYPE_CHECKING:
@@ -42,11 +43,11 @@ def main() -> None:
     from kd_steps.adapters.yolo.export import export_onnx
 
     params = load_params()
-    teacher, student = _network(TEACHER, "teacher"), _network(STUDENT, "student")
+    teacher, student = _network(TEACHER, "teacher", params), _network(STUDENT, "student", params)
     require_same(teacher.contract, student.contract, str(STUDENT / SIDECAR))
     floats = {"teacher": teacher, FLOAT.target: student}
     if student.new_classes:  # what few-shot training gave and took shows only beside what there was before
-        floats["student-before"] = _network(BASE_STUDENT, "base_student")
+        floats["student-before"] = _network(BASE_STUDENT, "base_student", params)
     golden = [read_picture(p) for p in _evenly(picture_paths(PREPARED, "val"), params.export.golden_images)]
     train = picture_paths(PREPARED, "train")
     count = min(params.export.calibration_images, len(train))
@@ -147,10 +148,19 @@ def picture_paths(prepared: Path, split: str) -> list[Path]:
     return [prepared / path for path in paths]
 
 
-def _network(folder: Path, role: Role) -> Network:
-    """The network of a model folder, its weights proved against their sidecar."""
-    note = read_sidecar(folder)
-    return Network(role, folder / WEIGHTS, note.sha256, note.classes, note.new_classes, note.contract, note.parameters)
+def _network(folder: Path, role: Role, params: Params) -> Network:
+    """The network of a model folder, its weights proved against their sidecar, with the thresholds it is judged at."""
+    note, knobs = read_sidecar(folder), params.evaluate
+    return Network(
+        role,
+        folder / WEIGHTS,
+        note.sha256,
+        note.classes,
+        note.new_classes,
+        note.contract,
+        note.parameters,
+        OperatingPoint(knobs.operating_confidence, knobs.nms_iou, knobs.max_detections),
+    )
 
 
 def _tensors(paths: Sequence[Path], network: Network) -> Iterator[NDArray[np.float32]]:

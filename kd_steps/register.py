@@ -5,8 +5,6 @@ The runs are logged either way. The receipt is written last, and only if the gat
 
 from __future__ import annotations
 
-import shutil
-import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -88,9 +86,9 @@ def main() -> None:
 
 
 def engine_digest(manifest: Manifest) -> str:
-    """sha256 (hex) of what an engine does: its files, its contract, its classes; not of how or when it was judged."""
+    """sha256 (hex) of what an engine does: files, contract, classes, thresholds; not of how or when it was judged."""
     values = manifest.to_dict()
-    return canonical_digest({k: values[k] for k in ("files", "contract_digest", "classes", "new_classes")})
+    return canonical_digest({k: values[k] for k in ("files", "contract_digest", "classes", "new_classes", "operating")})
 
 
 def _proved_manifest(folder: Path) -> Manifest:
@@ -143,11 +141,8 @@ def _register(
         **{f"gate.{rule['name']}": f"{rule['verdict']} ({shown(rule['value'])})" for rule in rules},
     }
     name = f"{params.register_.model_prefix}-{manifest.target}"
-    with tempfile.TemporaryDirectory() as scratch:
-        folder = Path(scratch) / manifest.target
-        shutil.copytree(ENGINES / manifest.target, folder)
-        write_json(folder / "gate.json", {"target": manifest.target, "verdict": "pass", "rules": rules})
-        return register_engine(store, name, run_id, folder, tags)
+    # The folder and nothing else: a device refuses one that holds a file the manifest does not name.
+    return register_engine(store, name, run_id, ENGINES / manifest.target, tags)
 
 
 def _say_registered(registered: Registered) -> None:

@@ -18,7 +18,7 @@ from kd_steps.core.gates import Limits
 from kd_steps.core.gates import gate_verdict as core_gate_verdict
 from kd_steps.core.teacher_choice import judge_capacity, judge_lead
 from kd_steps.edge.contract import PreprocessingContract
-from kd_steps.edge.manifest import Golden, Manifest, digest_of, this_machine
+from kd_steps.edge.manifest import Golden, Manifest, OperatingPoint, digest_of, this_machine
 from kd_steps.params import load_params
 
 REPOSITORY = Path(__file__).parents[1]
@@ -204,6 +204,7 @@ def _write_engine(root: Path, name: str, role: str, seed: int) -> None:
         source_sha256=("1" if role == "teacher" else "3") * 64,
         versions={"onnx": "1.23.2"},
         target_profile=this_machine(runtime, portable=True),
+        operating=OperatingPoint(0.5, 0.6, 300),
         golden=Golden("golden.npz", 4, 1e-3),
         parity={},
     )

@@ -65,6 +65,7 @@ def test_an_engine_that_gives_other_outputs_than_its_parent_is_refused(engine_pr
         manifest.new_classes,
         manifest.contract,
         manifest.parameters,
+        manifest.operating,
     )
     with pytest.raises(ParityError, match=r"onnx-fp32: its outputs differ from torch by 0\.0"):
         complete_engine(tmp_path, "onnx-fp32", FLOAT, network, "anchors", pictures, [o + 0.01 for o in outputs])

@@ -178,7 +178,7 @@ def test_metrics_plots_and_experiments(project, tmp_path):
     assert "openvino-fp16" in page
 
     output = dvc(project, "exp", "run", "--set-param", "evaluate.operating_confidence=0.3", "--name", "calmer")
-    assert ran(output) == ["evaluate", "gate", "report", "register"]
+    assert ran(output) == ["export", "evaluate", "gate", "report", "register"]
     gate = read(project, "metrics/gate.json")  # which may refuse INT8: it is optional, and the student young
     passed = {target for target, verdict in gate["targets"].items() if verdict == "pass"}
     assert versions(project) == {f"retort-{target}": ["1"] for target in passed}

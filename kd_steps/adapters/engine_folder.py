@@ -15,7 +15,7 @@ from kd_steps.adapters.files import write_json
 from kd_steps.edge.contract import PreprocessingContract
 from kd_steps.edge.engines import open_engine
 from kd_steps.edge.golden import GOLDEN_FILE, write_golden
-from kd_steps.edge.manifest import MANIFEST_FILE, Golden, Manifest, digest_of, this_machine
+from kd_steps.edge.manifest import MANIFEST_FILE, Golden, Manifest, OperatingPoint, digest_of, this_machine
 from kd_steps.edge.postprocess import OutputFormat, output_errors
 from kd_steps.edge.preprocess import Preprocessor
 
@@ -41,6 +41,7 @@ class Network:
         new_classes: those of them learnt from few shots.
         contract: the preprocessing it was trained with.
         parameters: number of weights.
+        operating: the thresholds that the line acts on.
     """
 
     role: Role
@@ -50,6 +51,7 @@ class Network:
     new_classes: tuple[str, ...]
     contract: PreprocessingContract
     parameters: int
+    operating: OperatingPoint
 
 
 @dataclass(frozen=True)
@@ -129,6 +131,7 @@ def complete_engine(
         source_sha256=network.sha256,
         versions=_versions(),
         target_profile=this_machine(build.runtime, portable=build.portable),
+        operating=network.operating,
         golden=Golden(GOLDEN_FILE, len(outputs), build.golden_tolerance),
         parity=parity,
     )

@@ -34,7 +34,7 @@ class Registered:
 def register_engine(store: Store, name: str, run_id: str, folder: Path, tags: Mapping[str, str]) -> Registered:
     """Register an engine's folder as a version of the model ``name``, once for each engine digest.
 
-    The version takes the alias ``candidate``, unless it is already in production.
+    The version takes the alias ``candidate``, unless it holds the alias ``production``.
 
     Args:
         store: the open store.
@@ -54,7 +54,7 @@ def register_engine(store: Store, name: str, run_id: str, folder: Path, tags: Ma
         cut = {key: value[:TAG_LIMIT] for key, value in tags.items()}
         source = f"runs:/{run_id}/{path}"
         version = store.client.create_model_version(name, source, run_id, tags=cut, await_creation_for=0).version
-    if store.client.get_model_version(name, version).tags.get(STATE_TAG) != "production":
+    if holder(store, name, "production") != str(version):  # an alias that a person set in MLflow counts, too
         set_state(store, name, version, "candidate")
     return Registered(name, str(version), created)
 

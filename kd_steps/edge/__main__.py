@@ -60,9 +60,10 @@ def _parser() -> argparse.ArgumentParser:
     detect = commands.add_parser("detect", help="find parts in pictures; one JSON line a picture")
     detect.add_argument("--engine", type=Path, required=True, help="folder with manifest.json")
     detect.add_argument("--threads", type=int, default=1)
-    detect.add_argument("--confidence", type=float, default=0.25, help="least score, 0-1")
-    detect.add_argument("--iou", type=float, default=0.6, help="overlap above which the weaker box is dropped, 0-1")
-    detect.add_argument("--max-detections", type=int, default=300, help="a picture")
+    judged = "default: what the engine was judged at, in its manifest"
+    detect.add_argument("--confidence", type=float, help=f"least score, 0-1; {judged}")
+    detect.add_argument("--iou", type=float, help=f"overlap above which the weaker box is dropped, 0-1; {judged}")
+    detect.add_argument("--max-detections", type=int, help=f"a picture; {judged}")
     detect.add_argument("images", type=Path, nargs="+", metavar="IMAGE")
     check = commands.add_parser("check", help="run the golden pictures and compare")
     check.add_argument("--engine", type=Path, required=True, help="folder with manifest.json")

@@ -35,7 +35,7 @@ class Detector:
     Args:
         manifest: of the engine.
         engine: the opened network.
-        confidence: least score of a detection.
+        confidence: least score of a detection; None: the manifest's operating point, here and below.
         iou: overlap above which the weaker of two boxes of a class is dropped.
         max_detections: most detections a picture.
 
@@ -49,12 +49,14 @@ class Detector:
         manifest: Manifest,
         engine: Engine,
         *,
-        confidence: float = 0.25,
-        iou: float = 0.6,
-        max_detections: int = 300,
+        confidence: float | None = None,
+        iou: float | None = None,
+        max_detections: int | None = None,
     ) -> None:
-        self.manifest, self.engine = manifest, engine
-        self.confidence, self.iou, self.max_detections = confidence, iou, max_detections
+        self.manifest, self.engine, point = manifest, engine, manifest.operating
+        self.confidence = point.confidence if confidence is None else confidence
+        self.iou = point.iou if iou is None else iou
+        self.max_detections = point.max_detections if max_detections is None else max_detections
         self._preprocess = Preprocessor(manifest.contract)
         _require_shape(manifest, engine)
 
@@ -64,9 +66,9 @@ class Detector:
         engine_dir: Path,
         *,
         threads: int = 1,
-        confidence: float = 0.25,
-        iou: float = 0.6,
-        max_detections: int = 300,
+        confidence: float | None = None,
+        iou: float | None = None,
+        max_detections: int | None = None,
     ) -> Detector:
         """Verify an engine folder, then open it.
 

@@ -16,7 +16,7 @@ from kd_steps.edge.contract import ContractMismatchError, PreprocessingContract
 from kd_steps.edge.postprocess import OutputFormat
 
 MANIFEST_FILE = "manifest.json"
-SCHEMA = 1
+SCHEMA = 2
 ANY = "any"
 RUNTIMES = ("onnxruntime", "openvino")
 STATES = ("built", "verified-sim", "verified-device")
@@ -67,6 +67,21 @@ class Golden:
 
 
 @dataclass(frozen=True)
+class OperatingPoint:
+    """The thresholds that the line acts on: what the gate judged false alarms and latency at.
+
+    Attributes:
+        confidence: least score of a detection, 0-1.
+        iou: overlap above which the weaker of two boxes of a class is dropped, 0-1.
+        max_detections: most detections a picture.
+    """
+
+    confidence: float
+    iou: float
+    max_detections: int
+
+
+@dataclass(frozen=True)
 class Manifest:
     """All that is known of one engine; ``manifest.json`` holds these names.
 
@@ -87,6 +102,7 @@ class Manifest:
         source_sha256: sha256 of the weight file it was made from.
         versions: libraries that made it.
         target_profile: the machine it is for.
+        operating: the thresholds that a device takes unless it is told others.
         golden: the self-test.
         parity: what was compared with what when it was built, and how far apart they were.
     """
@@ -107,6 +123,7 @@ class Manifest:
     source_sha256: str
     versions: Mapping[str, str]
     target_profile: TargetProfile
+    operating: OperatingPoint
     golden: Golden
     parity: Mapping[str, Any]
 
@@ -130,6 +147,7 @@ class Manifest:
             "contract_digest": self.contract.digest,
             "versions": dict(self.versions),
             "target_profile": asdict(self.target_profile),
+            "operating": asdict(self.operating),
             "golden": asdict(self.golden),
             "parity": dict(self.parity),
         }
@@ -161,6 +179,7 @@ class Manifest:
             "new_classes": tuple(values["new_classes"]),
             "contract": contract,
             "target_profile": TargetProfile(**values["target_profile"]),
+            "operating": OperatingPoint(**values["operating"]),
             "golden": Golden(**values["golden"]),
         }
         manifest = cls(**rest)
@@ -274,6 +293,9 @@ def _require_sane(manifest: Manifest) -> None:
         raise ManifestError(f"output_format {manifest.output_format!r} is neither 'anchors' nor 'end2end'")
     if bad := [n for n in manifest.files if n in ("", ".", "..", MANIFEST_FILE) or re.search(r"[/\\\0]", n)]:
         raise ManifestError(f"files {bad} are not plain names within the folder")
+    point = manifest.operating
+    if not (0 < point.confidence < 1 and 0 < point.iou <= 1 and point.max_detections >= 1):
+        raise ManifestError(f"operating {asdict(point)} is impossible: shares lie between 0 and 1, counts above 0")
     if manifest.golden.file not in manifest.files:
         raise ManifestError(f"golden file {manifest.golden.file!r} is not among the files")
     if not manifest.classes or len(set(manifest.classes)) != len(manifest.classes):

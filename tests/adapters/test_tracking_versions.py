@@ -44,6 +44,13 @@ def test_promotion_moves_alias_tag_and_stage_together(store, run_id, engine):
     assert store.client.get_model_version("two", first.version).current_stage == "Archived"
 
 
+def test_an_alias_that_a_person_set_stays(store, run_id, engine):
+    first = versions.register_engine(store, "three", run_id, engine, {"engine_digest": "a" * 64})
+    store.client.set_registered_model_alias("three", "production", first.version)  # as MLflow's page does
+    versions.register_engine(store, "three", run_id, engine, {"engine_digest": "a" * 64})
+    assert versions.holder(store, "three", "production") == first.version
+
+
 def test_a_digest_that_is_none_is_refused(store):
     with pytest.raises(TrackingError, match="not a sha256"):
         versions.version_of_digest(store, "one", "x' or '1' = '1")

@@ -7,7 +7,7 @@ import sys
 
 import cv2
 import numpy as np
-from engine_fixture import REPOSITORY, picture
+from engine_fixture import REPOSITORY, picture, rewrite_manifest
 
 import kd_steps.edge
 from kd_steps.edge.__main__ import main
@@ -31,6 +31,20 @@ def test_detect_prints_a_json_line_a_picture_and_names_the_unreadable_one(engine
     assert np.allclose([d["box_xyxy_px"] for d in lines[0]["detections"]], found.boxes_xyxy_px)
     assert [d["class_id"] for d in lines[0]["detections"]] == found.class_ids.tolist()
     assert lines[0]["detections"][0]["class"] in ("bridge", "shifted", "tombstone")
+
+
+def test_detect_takes_the_thresholds_that_the_engine_was_judged_at(own_engine, tmp_path, capsys):
+    folder, image = own_engine("onnx-fp32"), picture(3, 70, 90)
+    cv2.imwrite(str(tmp_path / "a.png"), image)
+    every = Detector.load(folder, confidence=1e-6, iou=0.99, max_detections=300).detect(image)
+    least = float(np.sort(every.scores)[-5])  # a threshold that some detections do not reach
+    rewrite_manifest(folder, operating={"confidence": least, "iou": 0.99, "max_detections": 300})
+    assert main(["detect", "--engine", str(folder), str(tmp_path / "a.png")]) == 0
+    found = json.loads(capsys.readouterr().out)["detections"]
+    assert len(every) > len(found) >= 5
+    assert min(d["score"] for d in found) >= least
+    rewrite_manifest(folder, operating={"confidence": least, "iou": 0.99, "max_detections": 2})
+    assert len(Detector.load(folder).detect(image)) == 2
 
 
 def test_check_prints_the_golden_error(engines_dir, capsys):

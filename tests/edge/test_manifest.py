@@ -60,8 +60,8 @@ def test_no_manifest_names_the_file(tmp_path):
         ("{", "Expecting property name"),
         ("[]", "expected an object"),
         ("\x00", "Expecting value"),
-        ('{"schema": 2}', "schema is 2"),
-        ('{"schema": 1, "colour": 1}', "colour"),
+        ('{"schema": 1}', "schema is 1"),
+        ('{"schema": 2, "colour": 1}', "colour"),
     ],
 )
 def test_a_file_that_is_no_manifest_is_refused(tmp_path, text, message):
@@ -79,6 +79,8 @@ def test_a_file_that_is_no_manifest_is_refused(tmp_path, text, message):
         ({"runtime": "tensorrt"}, "runtime"),
         ({"state": "perfect"}, "state"),
         ({"output_format": "boxes"}, "output_format"),
+        ({"operating": {"confidence": 0, "iou": 0.6, "max_detections": 300}}, "operating"),
+        ({"operating": {"confidence": 0.5}}, "iou"),
         ({"classes": ["a", "a"]}, "classes"),
         ({"new_classes": ["crack"]}, "crack"),
         ({"golden": {"file": "none.npz", "images": 1, "tolerance": 0.1}}, r"none\.npz"),
