@@ -55,7 +55,12 @@ def params_of_assistant(params: Params, name: str) -> Params:
     if name not in params.assistant.chain:
         raise ValueError(f"assistant.chain has no '{name}'; there are: {', '.join(params.assistant.chain) or 'none'}")
     step = params.assistant.chain[name]
-    told = {"teacher": step.taught_by, "model": step.model, "weights_sha256": None, "epochs": step.epochs}
+    told = {
+        "teacher": step.taught_by,
+        "model": step.model,
+        "weights_sha256": step.weights_sha256,
+        "epochs": step.epochs,
+    }
     return params.model_copy(update={"distill": params.distill.model_copy(update=told)})
 
 

@@ -80,6 +80,7 @@ class AssistantStep(Section):
 
     taught_by: str
     model: str | ScaledModel
+    weights_sha256: Sha256 | None = None
     epochs: Count
 
 
@@ -189,7 +190,7 @@ class FewShot(Section):
 
 
 class Compute(Section):
-    device: str
+    device: Annotated[str, Field(pattern=r"^(auto|cpu|\d+(,\d+)*)$")]
     processes: Count
     precision: Literal["auto", "fp32", "bf16", "amp"]
     loader_workers: CountOrZero

@@ -23,6 +23,8 @@ from training_fixture import (
 from kd_steps import assistant
 from kd_steps.adapters.files import read_json
 from kd_steps.adapters.sidecar import read_sidecar
+from kd_steps.params import load_params
+from kd_steps.params_training import AssistantStep
 
 CHAIN = {
     "wide": {"taught_by": "teacher", "model": {**SMALL, "width_multiple": 0.14}, "epochs": 2},
@@ -49,6 +51,14 @@ def taught(tmp_path_factory):
         assert done.returncode == 0, done.stderr
         assert "capacity: the student has" in done.stdout
     return root
+
+
+def test_an_assistant_may_start_from_pinned_weights(taught):
+    step = {"taught_by": "teacher", "model": "mine.pt", "weights_sha256": "a" * 64, "epochs": 1}
+    params = load_params(taught / "params.yaml")
+    chain = params.assistant.model_copy(update={"chain": {"mine": AssistantStep(**step)}})
+    told = assistant.params_of_assistant(params.model_copy(update={"assistant": chain}), "mine").distill
+    assert (told.model, told.weights_sha256, told.epochs) == ("mine.pt", "a" * 64, 1)
 
 
 def test_each_is_taught_by_the_one_before_it_from_a_cache_of_its_own(taught):

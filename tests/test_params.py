@@ -88,6 +88,7 @@ def test_an_unknown_key_is_named_with_the_nearest_known_one(tmp_path, path, mess
     ("path", "value"),
     [
         ("preprocessing.imgsz_px", 0),
+        ("compute.device", "cuda:0"),
         ("preprocessing.letterbox_fill", 256),
         ("augmentation.mosaic", 1.5),
         ("augmentation.perspective", 0.01),

@@ -4,12 +4,13 @@ import subprocess
 import sys
 
 import pytest
-from training_fixture import CLASSES, stage_environment, write_model, write_params, write_training_project
+from training_fixture import CLASSES, TRAINING, stage_environment, write_model, write_params, write_training_project
 
 from kd_steps import distill
 from kd_steps.adapters.files import read_json, write_json
 from kd_steps.adapters.sidecar import read_sidecar
 
+GUARDED = {**TRAINING, "lr_guard_ratio": 2.0}  # the guard compares the teacher's terms, of which there are none here
 REFUSE = {"min_lead_points": 101.0, "min_student_share": 0.3, "max_student_share": 0.5, "on_weak_teacher": "refuse"}
 
 
@@ -21,7 +22,7 @@ def run_plain(root, *arguments):
 @pytest.fixture(scope="module")
 def project(tmp_path_factory):
     """A project with a teacher and the score of the student alone."""
-    root = write_training_project(tmp_path_factory.mktemp("plain"), plain_student={"seeds": [3]})
+    root = write_training_project(tmp_path_factory.mktemp("plain"), plain_student={"seeds": [3]}, distill=GUARDED)
     write_model(root, "teacher")
     done = run_plain(root, "3")
     assert done.returncode == 0, done.stderr

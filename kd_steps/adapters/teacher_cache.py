@@ -64,12 +64,12 @@ class CacheKeys(Sequence[ViewOfImage]):
     """Every key in its place, by view, then by picture digest; computed, so that it takes no memory a view.
 
     Args:
-        images: digests of the pictures, in any order.
+        images: digests of the pictures, in any order; copies of a picture share their answers.
         views: the views of each, in order.
     """
 
     def __init__(self, images: Sequence[str], views: Sequence[View]) -> None:
-        self.images, self.views = sorted(images), list(views)
+        self.images, self.views = sorted(set(images)), list(views)
 
     def __len__(self) -> int:
         return len(self.images) * len(self.views)
@@ -131,10 +131,10 @@ def write_shards(
     for number, start in enumerate(range(0, len(keys), shard_views)):
         part = keys[start : start + shard_views]
         path = folder / f"shard-{number:05d}.arrow"
-        fresh = shard_fault(path, len(part)) is not None
+        fresh = shard_fault(path, (start, len(part))) is not None
         if fresh:
             _write_shard(path, header, part, answer)
-            write_json(path.with_suffix(".json"), {"sha256": sha256_of(path), "views": len(part)})
+            write_json(path.with_suffix(".json"), {"sha256": sha256_of(path), "first": start, "views": len(part)})
         on_shard(len(part), fresh)
     for stale in folder.glob("shard-*.*"):  # of a time with smaller shards
         if int(stale.stem.removeprefix("shard-")) * shard_views >= len(keys):
@@ -164,8 +164,13 @@ def _sizes(header: CacheHeader) -> dict[str, int]:
     return {"pixels": header.pixel_bytes, "attention": sum(header.cells)}
 
 
-def shard_fault(path: Path, views: int | None = None) -> str | None:
-    """What is wrong with a shard, or None."""
+def shard_fault(path: Path, keys: tuple[int, int] | None = None) -> str | None:
+    """What is wrong with a shard, or None.
+
+    Args:
+        path: of the shard.
+        keys: place of its first key in the whole cache, and how many it is to hold; None: whatever its note says.
+    """
     note = path.with_suffix(".json")
     if not path.exists() or not note.exists():
         return "is missing or was not finished"
@@ -173,8 +178,8 @@ def shard_fault(path: Path, views: int | None = None) -> str | None:
         told = read_json(note)
     except ValueError:
         return "was not finished (its note is torn)"
-    if views is not None and told["views"] != views:
-        return f"holds {told['views']} views instead of {views}"
+    if keys is not None and (told.get("first"), told["views"]) != keys:
+        return f"holds {told['views']} views from place {told.get('first')} on instead of {keys[1]} from {keys[0]} on"
     return None if told["sha256"] == sha256_of(path) else "does not have the bytes that were written (sha256 differs)"
 
 
@@ -268,9 +273,10 @@ class TeacherCache:
         shard = bisect.bisect_right(self._ends, place)
         batch, row = divmod(place - (self._ends[shard - 1] if shard else 0), BATCH_ROWS)
         rows = self._readers[shard].get_batch(batch)
-        if rows["image"][row].as_py() != image:
+        stored = tuple(rows[name][row].as_py() for name in ("image", "closing", "view"))
+        if stored != (image, view.closing, view.number):
             raise CacheError(
-                f"{self.shards[shard]}: batch {batch} holds another picture than its place says; remove {self.folder} "
+                f"{self.shards[shard]}: batch {batch} holds another view than its place says; remove {self.folder} "
                 "and run `dvc repro cache_logits`"
             )
 

@@ -104,7 +104,7 @@ def propose(params: Params, student: Detector, sizes: Sequence[int]) -> list[str
     """
     from kd_steps.adapters.yolo.scales import scale_near
 
-    chain = {name: step.model_dump(mode="json") for name, step in params.assistant.chain.items()}
+    chain = {name: step.model_dump(mode="json", exclude_defaults=True) for name, step in params.assistant.chain.items()}
     before, comments = params.distill.teacher, dict.fromkeys(chain, "")
     for size in sizes:
         scale = scale_near(student, size)

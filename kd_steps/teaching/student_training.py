@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import asdict, dataclass, fields
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -88,12 +88,13 @@ def own_lesson(params: Params, prepared: PreparedSet, student: Detector) -> Less
     from kd_steps.adapters.yolo.answering import answer_content
     from kd_steps.adapters.yolo.recipe import teacher_plan
 
+    asked = answer_content(params)
     return Lesson(
         data=distillation_set(prepared, load_unlabelled()),
-        distillation=distillation_of(params, student, average=answer_content(params)),
+        distillation=distillation_of(params, student, average=asked),
         plan=teacher_plan(params.distill),
         contract=current_contract(params.preprocessing, params.augmentation),
-        lineage={"taught_by": "ema"},
+        lineage={"taught_by": "ema", "asked": asdict(asked)},
     )
 
 

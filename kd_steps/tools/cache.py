@@ -168,8 +168,8 @@ def info_lines(report: dict[str, Any]) -> list[str]:
     facts = {
         "views": f"{report['views']:,}, {header['imgsz_px']} px wide, of {report['pictures']:,} pictures",
         "plan": f"V = {header['views']} mosaic and {header['closing_views']} closing views, seed {header['seed']}",
-        "teacher": f"{report['teacher'] or f'none that lies in {MODELS} now'}, sha256 {header['teacher_sha256'][:12]}, "
-        f"{header['precision']}",
+        "teacher": f"{report['teacher'] or f'none that lies in {MODELS} now, or several'}, "
+        f"sha256 {header['teacher_sha256'][:12]}, {header['precision']}",
         "head": f"{len(header['cells'])} levels, {sum(header['cells']):,} anchors, {bins}, {branches}",
         "classes": ", ".join(header["classes"]),
         "kept anchors": f"score above {header['score_threshold']:g}, at most {header['max_anchors']}; "

@@ -244,12 +244,38 @@ def test_no_cache_and_an_unknown_view_are_told(folder, tmp_path):
         TeacherCache(folder, HEADER, KEYS).record("f" * 64, KEYS[0].view)
 
 
-def test_other_sizes_of_shards_leave_nothing_stale(folder):
-    write_shards(folder, HEADER, KEYS, 10, Answers(), lambda count, fresh: None)
-    assert sorted(path.name for path in folder.glob("*.arrow")) == ["shard-00000.arrow", "shard-00001.arrow"]
-    assert len(list(folder.glob("shard-*.json"))) == 2
-    cache = TeacherCache(folder, HEADER, KEYS)
+@pytest.mark.parametrize("sizes", [(4, 10), (10, 5)])  # of tens, the last shard is as long as every one of fives
+def test_other_sizes_of_shards_leave_nothing_stale(tmp_path, sizes):
+    open_for_writing(tmp_path, HEADER)
+    for size in sizes:
+        write_shards(tmp_path, HEADER, KEYS, size, Answers(), lambda count, fresh: None)
+    count = -(-len(KEYS) // sizes[-1])
+    assert sorted(path.name for path in tmp_path.glob("*.arrow")) == [f"shard-{i:05d}.arrow" for i in range(count)]
+    assert len(list(tmp_path.glob("shard-*.json"))) == count
+    cache = TeacherCache(tmp_path, HEADER, KEYS)
     assert all(cache.record(key.image, key.view).pixel_hash == view_of(key).record.pixel_hash for key in KEYS)
+
+
+def test_shards_that_changed_places_are_told(tmp_path):
+    """Each holds the same pictures in the same rows, of another view."""
+    open_for_writing(tmp_path, HEADER)
+    write_shards(tmp_path, HEADER, KEYS, len(IMAGES), Answers(), lambda count, fresh: None)
+    for ending in ("arrow", "json"):
+        first, second = (tmp_path / f"shard-0000{number}.{ending}" for number in (0, 1))
+        kept = first.read_bytes()
+        first.write_bytes(second.read_bytes())
+        second.write_bytes(kept)
+    with pytest.raises(CacheError, match=r"shard-00000\.arrow: batch 0 holds another view than its place says"):
+        TeacherCache(tmp_path, HEADER, KEYS).record(KEYS[0].image, KEYS[0].view)
+
+
+def test_copies_of_a_picture_share_its_answers(folder):
+    views = plan_views(7, 0.15, 2, 1).all_views()
+    copies = CacheKeys([*IMAGES, IMAGES[2], IMAGES[0]], views)
+    assert copies[:] == KEYS[:]
+    key = KEYS[7]
+    record = TeacherCache(folder, HEADER, copies).record(key.image, key.view)
+    assert record.pixel_hash == view_of(key).record.pixel_hash
 
 
 def hashes_in_a_worker(cache):

@@ -55,7 +55,8 @@ def test_a_killed_student_goes_on_and_learns_from_its_own_average(project):
     assert [row["epoch"].strip() for row in rows] == ["1", "2"]
     assert all(float(row["train/kd_attention"]) > 0 for row in rows), "the average lags behind the student"
     sidecar = read_sidecar(project / "models/student")
-    assert (sidecar.kind, sidecar.lineage) == ("student", {"taught_by": "ema"})
+    assert (sidecar.kind, sidecar.lineage["taught_by"]) == ("student", "ema")
+    assert sidecar.lineage["asked"]["max_anchors"] == 300, "what is asked of the average belongs to the fingerprint"
     assert read_json(project / "metrics/teacher_choice.json")["proposal"] == []
 
 

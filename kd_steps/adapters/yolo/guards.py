@@ -59,12 +59,13 @@ def require_finite_gradient(norm: Tensor, pictures: Sequence[str], epoch: int, c
 def _message(what: str, wrong: Sequence[str], pictures: Sequence[str], epoch: int, checkpoint: Path) -> str:
     named = ", ".join(pictures[:FEW]) + (f" and {len(pictures) - FEW} more" if len(pictures) > FEW else "")
     kept = (
-        f"{checkpoint} holds the last good epoch, and the next run goes on from it"
+        f"{checkpoint} holds the last good epoch, and the next run of the same recipe goes on from it"
         if checkpoint.exists()
         else "no epoch was finished before it"
     )
     return (
         f"the {what} is not finite in epoch {epoch + 1} ({'; '.join(wrong)}), in the batch of {named}. The training "
         f"stopped before its weights were touched; {kept}. Look at these pictures, their labels and the teacher's "
-        "answers to them; if they are sound, lower lr0, clip_norm or the term's weight, or set compute.precision: fp32"
+        "answers to them; if they are sound, go on with compute.precision: fp32, or begin anew with a lower lr0, "
+        "clip_norm or weight of the term"
     )

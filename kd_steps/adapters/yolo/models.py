@@ -176,16 +176,51 @@ def pick_classes(model: DetectionModel, classes: Sequence[str]) -> DetectionMode
     return _with_class_layers(model, classes, lambda conv: _picked(conv, [known.index(name) for name in classes]))
 
 
+def for_classes(model: DetectionModel, classes: Sequence[str], seed: int) -> DetectionModel:
+    """A detector to train on other classes: a trained one's weights, its class rows matched by name.
+
+    Args:
+        model: the trained detector.
+        classes: class names, in the order of the outputs; rows of those that it does not know are fresh.
+        seed: of the fresh rows.
+    """
+    init_seeds(seed, deterministic=True)
+    fresh = DetectionModel(model.yaml, nc=len(classes), verbose=False)
+    fresh.names = dict(enumerate(classes))  # Ultralytics matches by these, and copies row by row where nothing matches
+    rows = [copy.deepcopy(conv.state_dict()) for conv in _class_layers(fresh)]
+    fresh.load(model)
+    if not {_plain(name) for name in model.names.values()} & {_plain(name) for name in classes}:
+        for conv, row in zip(_class_layers(fresh), rows, strict=True):
+            if conv.weight.shape == row["weight"].shape:
+                conv.load_state_dict(row)
+    return fresh
+
+
+def _plain(name: str) -> str:
+    """A class name as Ultralytics compares it."""
+    return str(name).strip().lower()
+
+
+def _class_layers(model: DetectionModel) -> list[Any]:
+    """The last convolution of every class branch."""
+    return [level[-1] for branch in _class_branches(model) for level in branch]
+
+
+def _class_branches(model: DetectionModel) -> list[Any]:
+    """The class branches of a head, each a list of layers a level."""
+    found = [getattr(model.model[-1], name, None) for name in ("cv3", "one2one_cv3")]
+    return [branch for branch in found if branch is not None]
+
+
 def _with_class_layers(
     model: DetectionModel, names: Sequence[str], change: Callable[[nn.Conv2d], nn.Conv2d]
 ) -> DetectionModel:
     """A copy of a detector whose last class layers are changed and whose classes have these names."""
     changed = copy.deepcopy(model)
-    head = changed.model[-1]
-    branches = [getattr(head, name) for name in ("cv3", "one2one_cv3") if getattr(head, name, None) is not None]
-    for branch in branches:
+    for branch in _class_branches(changed):
         for level in branch:
             level[-1] = change(level[-1])
+    head = changed.model[-1]
     head.nc = len(names)
     head.no = head.nc + head.reg_max * 4
     changed.yaml = {**changed.yaml, "nc": head.nc}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import csv
-import itertools
+import math
 import resource
 import shutil
 from collections.abc import Sequence
@@ -24,6 +24,7 @@ from kd_steps.adapters.yolo.models import (
     ModelScale,
     WeightsError,
     build_model,
+    for_classes,
     load_weights,
     pick_classes,
     save_weights,
@@ -38,6 +39,7 @@ from kd_steps.core.views import ViewPlan
 from kd_steps.params import Params
 from kd_steps.params_training import Distill, ScaledModel, Training
 
+FITNESS = "metrics/mAP50-95(B)"  # what Ultralytics chooses its best epoch by
 FREE_MEMORY_SHARE = 0.25  # of free memory that decoded pictures may take before they are read from disk instead
 
 
@@ -63,7 +65,7 @@ def initial_model(section: Training, weights: Path | None, classes: Sequence[str
     Args:
         section: of the training; its ``model`` may itself be a ``.pt`` file.
         weights: a weight file that goes before ``section.model``, or None.
-        classes: class names; weights of other classes keep all but their class layers.
+        classes: class names; of weights for other classes, the rows of the class layers go with their names.
         seed: of fresh weights.
 
     Raises:
@@ -77,11 +79,8 @@ def initial_model(section: Training, weights: Path | None, classes: Sequence[str
     if list(loaded.names.values()) == list(classes):
         return loaded.float()
     difference = class_difference(list(loaded.names.values()), classes)
-    LOGGER.warning(f"{weights}: {difference}; its class layers start afresh, all others as they are")
-    fresh = DetectionModel(loaded.yaml, nc=len(classes), verbose=False)
-    fresh.load(loaded)
-    fresh.names = dict(enumerate(classes))
-    return fresh
+    LOGGER.warning(f"{weights}: {difference}; classes go by their names, and those it does not know start afresh")
+    return for_classes(loaded, classes, seed)
 
 
 def given_model(section: Training, weights: Path, classes: Sequence[str]) -> DetectionModel:
@@ -146,12 +145,12 @@ def training_run(
         device=machine.device,
         precision=machine.precision,
         loader_workers=params.compute.loader_workers,
-        cache_images=keep_in_memory(params, len(train) + len(val)),
+        cache_images=keep_in_memory(params, processes * (len(train) + len(val))),
         folder=folder,
         distillation=distillation,
         new_parts=new_parts,
         keep=keep,
-        mechanics=_mechanics(section),
+        mechanics=_mechanics(section, distillation),
         processes=processes,
     )
 
@@ -160,7 +159,8 @@ def finish(run: TrainingRun, model: nn.Module, weights: Path) -> dict[str, Any]:
     """Write the weights and the results table, and clear away what only a resume needs.
 
     Returns:
-        What the training measured: epochs, seconds, pictures a second, the last validation scores, peak memory.
+        What the training measured: epochs, seconds, pictures a second, the validation scores of the weights that are
+        kept, peak memory.
     """
     save_weights(model, weights)
     table = results_of(run.folder)
@@ -171,15 +171,15 @@ def finish(run: TrainingRun, model: nn.Module, weights: Path) -> dict[str, Any]:
         writer.writerows(rows)
     shutil.rmtree(run.folder / "run", ignore_errors=True)
     shutil.rmtree(run.folder / "resume")
-    seconds = _seconds(rows)
+    seconds, kept = float(rows[-1]["time"]), _kept_row(rows, run.keep)
     trained_by = resource.RUSAGE_CHILDREN if run.processes > 1 else resource.RUSAGE_SELF  # the largest of the processes
     pictures = len(rows) * (run.new_parts.per_epoch if run.new_parts else len(run.train))
     return {
         "epochs": len(rows),
         "seconds": round(seconds, 1),
         "pictures_per_second": round(pictures / seconds, 2) if seconds else None,
-        "val_map50": float(rows[-1]["metrics/mAP50(B)"]),
-        "val_map50_95": float(rows[-1]["metrics/mAP50-95(B)"]),
+        "val_map50": float(kept["metrics/mAP50(B)"]),
+        "val_map50_95": float(kept[FITNESS]),
         "peak_memory_bytes": resource.getrusage(trained_by).ru_maxrss * 1024,
         "device": run.device,
         "precision": run.precision.name,
@@ -210,9 +210,9 @@ def _fetch(weights: Path) -> Path:
         raise WeightsError(f"{weights}: no such file here, and Ultralytics could not fetch it ({error})") from error
 
 
-def _mechanics(section: Training) -> Mechanics:
+def _mechanics(section: Training, distillation: Distillation | None) -> Mechanics:
     guard = None
-    if isinstance(section, Distill) and section.lr_guard_ratio:
+    if isinstance(section, Distill) and section.lr_guard_ratio and distillation:  # it compares the teacher's terms
         guard = LearningRateGuard(section.lr_guard_ratio, section.lr_guard_factor, section.lr_guard_floor)
     return Mechanics(
         clip_norm=section.clip_norm,
@@ -248,7 +248,9 @@ def _last_row_of_each_epoch(table: Path) -> list[dict[str, str]]:
     return [rows[epoch] for epoch in sorted(rows, key=int)]
 
 
-def _seconds(rows: Sequence[dict[str, str]]) -> float:
-    """Training time over all segments; Ultralytics' clock starts anew at each resume."""
-    clock = [0.0, *(float(row["time"]) for row in rows)]
-    return sum(now - before if now >= before else now for before, now in itertools.pairwise(clock))
+def _kept_row(rows: Sequence[dict[str, str]], keep: Literal["best", "last"]) -> dict[str, str]:
+    """The row of the epoch whose weights are kept; of equals the last one, as the best checkpoint is replaced."""
+    if keep == "last":
+        return rows[-1]
+    validated = [row for row in rows if not math.isnan(float(row[FITNESS]))]
+    return max(reversed(validated), key=lambda row: float(row[FITNESS]))

@@ -7,6 +7,7 @@ training: good to export, but a training that goes on from it is another one. Wh
 from __future__ import annotations
 
 import shutil
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,11 @@ LIVE = "live.pt"
 def last_checkpoint(folder: Path) -> Path:
     """The checkpoint of a run's last finished epoch: a plain one of Ultralytics."""
     return folder / "resume" / "last.pt"
+
+
+def can_resume(folder: Path) -> bool:
+    """Whether a training can go on exactly: a kill in its first epoch may have come between the two files."""
+    return last_checkpoint(folder).exists() and (folder / "resume" / LIVE).exists()
 
 
 def best_checkpoint(folder: Path) -> Path:
@@ -54,6 +60,7 @@ def keep_live(folder: Path, trainer: Any) -> None:
         "best_fitness": None if best is None else float(best),
         "stopper": {"best_fitness": float(stopper.best_fitness), "best_epoch": stopper.best_epoch},
         "lr_scale": trainer.lr_scale,
+        "seconds": time.time() - trainer.train_time_start,
     }
     with atomic_path(folder / "resume" / LIVE) as temporary:
         torch.save(state, temporary)

@@ -27,7 +27,7 @@ from kd_steps.adapters.yolo.models import head_geometry, switch_off_integrations
 from kd_steps.adapters.yolo.training_model import TrainingModel
 from kd_steps.adapters.yolo.training_run import TrainingRun
 from kd_steps.adapters.yolo.views import LabelledDataset
-from kd_steps.core.lr_guard import soft_and_task
+from kd_steps.core.lr_guard import LABEL_LOSS, soft_and_task
 
 
 class RetortTrainer(DetectionTrainer):
@@ -46,12 +46,14 @@ class RetortTrainer(DetectionTrainer):
         switch_off_integrations()
         super().__init__(overrides=_overrides(run))
         self.args.workers = run.loader_workers  # Ultralytics forces 0 on a CPU
+        self.args.amp = _overrides(run)["amp"]  # a resume takes it from the checkpoint
         if self.device.type == "cpu":
             torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))  # Ultralytics has just set all cores but one
         self.world_size = WORLD_SIZE if RANK != -1 else self.world_size  # it knows several processes on GPUs only
         self.lr_scale = 1.0
         self.pictures: Sequence[str] = ()  # of the batch at work
-        self.add_callback("on_train_start", lambda t: t.train_loader.sampler.start_at(t.start_epoch))
+        self.seconds_before = 0.0  # of the segments before a resume
+        self.add_callback("on_train_start", _go_on)
         self.add_callback("on_train_epoch_start", _set_epoch_weights)
         self.add_callback("on_train_epoch_end", _close_epoch)
         self.add_callback("on_model_save", _keep_checkpoints)
@@ -74,6 +76,7 @@ class RetortTrainer(DetectionTrainer):
         if checkpoint and live:
             model.load_state_dict(live["model"])
             checkpoint, self.lr_scale = resuming.complete(checkpoint, weights, live), live["lr_scale"]
+            self.seconds_before = live["seconds"]
         self.model = self.spec.precision.lay_out(model)
         return checkpoint
 
@@ -101,6 +104,7 @@ class RetortTrainer(DetectionTrainer):
         if self.device.type == "cpu" and RANK != -1:
             self.world_size, self.model = WORLD_SIZE, distributed.wrap_on_cpu(self.model)
         super()._build_train_pipeline()
+        self.train_loader.sampler.start_at(self.start_epoch)  # Ultralytics builds anew where memory ran out
 
     def _setup_scheduler(self) -> None:
         super()._setup_scheduler()
@@ -177,7 +181,7 @@ class RetortTrainer(DetectionTrainer):
     def label_loss_items(self, loss_items: dict[str, Any] | None = None, prefix: str = "train") -> Any:
         labelled = super().label_loss_items(loss_items, prefix)
         terms = self.spec.distillation.terms.names() if self.spec.distillation else ()
-        unmeasured = {f"val/{name}" for name in terms}  # no teacher answers in validation; Ultralytics would write 0
+        unmeasured = {f"val/{name}" for name in (LABEL_LOSS, *terms)}  # no teacher answers; Ultralytics would write 0
         kept = [name for name in labelled if name not in unmeasured]
         return kept if loss_items is None else {name: labelled[name] for name in kept}
 
@@ -206,9 +210,15 @@ def _overrides(run: TrainingRun) -> dict[str, Any]:
         "exist_ok": True,
         "deterministic": True,
     }
-    if resuming.last_checkpoint(run.folder).exists():
+    if resuming.can_resume(run.folder):
         overrides["resume"] = str(resuming.last_checkpoint(run.folder))
     return overrides
+
+
+def _go_on(trainer: RetortTrainer) -> None:
+    """Order, views and clock go on where the segment before a resume ended."""
+    trainer.train_loader.sampler.start_at(trainer.start_epoch)
+    trainer.train_time_start -= trainer.seconds_before
 
 
 def _set_epoch_weights(trainer: RetortTrainer) -> None:

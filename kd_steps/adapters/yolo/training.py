@@ -22,7 +22,7 @@ def train(run: TrainingRun) -> DetectionModel:
     if not (last.exists() and _finished(last, run.options["epochs"])):
         work = partial(train_here, run)
         if run.processes > 1:
-            if not last.exists():
+            if not resuming.can_resume(run.folder):
                 results_of(run.folder).unlink(missing_ok=True)  # else every process of a fresh run would clear it away
             distributed.launch(work, run.processes)
         else:

@@ -33,6 +33,46 @@ def test_weights_of_other_classes_keep_all_but_their_class_layers(section, tmp_p
     assert all(".cv3." in name for name in others)
 
 
+def logits_of(model, seed=0):
+    import torch
+
+    with torch.no_grad():
+        outputs = model.eval()(torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(seed)))[1]
+    return outputs["scores"]
+
+
+def started_from(section, source, classes, folder, seed=0):
+    """What a training of ``classes`` starts from, given a weight file of ``source``."""
+    from kd_steps.adapters.yolo.models import save_weights
+    from kd_steps.adapters.yolo.recipe import initial_model
+
+    path = folder / "mine.pt"
+    save_weights(source, path)
+    return initial_model(section.model_copy(update={"weights_sha256": sha256_of(path)}), path, classes, seed)
+
+
+def test_class_rows_go_with_their_names(section, tmp_path):
+    source = decided_model(3, ("a", "b", "c"))
+    found = started_from(section, source, ("c", "a", "new"), tmp_path)
+    was, now = logits_of(source), logits_of(found)
+    assert found.names == {0: "c", 1: "a", 2: "new"}
+    assert torch.allclose(now[:, 0], was[:, 2], atol=0.02)  # the file holds half precision
+    assert torch.allclose(now[:, 1], was[:, 0], atol=0.02)
+    assert not torch.allclose(now[:, 2], was[:, 1], atol=0.5)
+
+
+def test_rows_of_classes_nobody_knows_start_afresh_by_the_seed(section, tmp_path):
+    source = decided_model(3, ("a", "b"))
+    torch.manual_seed(5)
+    first = logits_of(started_from(section, source, ("x", "y"), tmp_path, seed=1))
+    torch.manual_seed(6)  # what was drawn before does not count
+    again = logits_of(started_from(section, source, ("x", "y"), tmp_path, seed=1))
+    other = logits_of(started_from(section, source, ("x", "y"), tmp_path, seed=2))
+    assert torch.equal(first, again)
+    assert not torch.equal(first, other)
+    assert not torch.allclose(first, logits_of(source), atol=0.5)
+
+
 def test_a_teachers_epochs_all_show_other_views(section):
     from kd_steps.adapters.yolo.recipe import teacher_plan
 
@@ -43,13 +83,13 @@ def test_a_teachers_epochs_all_show_other_views(section):
 
 
 def test_seconds_and_epochs_count_once_over_a_kill(tmp_path):
-    """Three epochs of 10 s; killed in the third after its row was written, and gone on with: the clock began anew."""
+    """Three epochs of 10 s; killed in the third after its row was written, and gone on with at 20 s."""
     from kd_steps.adapters.yolo.recipe import finish
 
     table = tmp_path / "run/results.csv"
     table.parent.mkdir()
     (tmp_path / "resume").mkdir()
-    rows = ["1,10,0.1,0.05", "2,20,0.2,0.1", "3,30,0.3,0.2", "3,12,0.4,0.25", "4,22,0.5,0.3"]
+    rows = ["1,10,0.1,0.05", "2,20,0.2,0.1", "3,30,0.3,0.2", "3,32,0.4,0.35", "4,42,0.5,0.3"]
     table.write_text("epoch,time,metrics/mAP50(B),metrics/mAP50-95(B)\n" + "\n".join(rows) + "\n")
     run = SimpleNamespace(
         folder=tmp_path,
@@ -58,14 +98,38 @@ def test_seconds_and_epochs_count_once_over_a_kill(tmp_path):
         device="cpu",
         precision=SimpleNamespace(name="fp32"),
         processes=1,
+        keep="last",
     )
     measured = finish(run, decided_model(), tmp_path / "weights.pt")
     assert measured["epochs"] == 4
-    assert measured["seconds"] == 42.0  # 20 before the kill that count, 12 and 10 after it
+    assert measured["seconds"] == 42.0
     assert measured["pictures_per_second"] == 4.0
     assert (measured["val_map50"], measured["val_map50_95"]) == (0.5, 0.3)
     assert len((tmp_path / "results.csv").read_text().splitlines()) == 5
     assert not (tmp_path / "run").exists()
+
+
+def test_the_scores_are_those_of_the_weights_that_are_kept(tmp_path):
+    from kd_steps.adapters.yolo.recipe import finish
+
+    for keep, expected in (("best", (0.4, 0.3)), ("last", (0.5, 0.2))):
+        (tmp_path / keep / "run").mkdir(parents=True)
+        (tmp_path / keep / "resume").mkdir()
+        rows = ["1,10,0.3,0.3", "2,20,0.4,0.3", "3,30,nan,nan", "4,40,0.5,0.2"]  # the best checkpoint is of the second
+        (tmp_path / keep / "run/results.csv").write_text(
+            "epoch,time,metrics/mAP50(B),metrics/mAP50-95(B)\n" + "\n".join(rows) + "\n"
+        )
+        run = SimpleNamespace(
+            folder=tmp_path / keep,
+            new_parts=None,
+            train=[0],
+            device="cpu",
+            precision=SimpleNamespace(name="fp32"),
+            processes=1,
+            keep=keep,
+        )
+        measured = finish(run, decided_model(), tmp_path / "weights.pt")
+        assert (measured["val_map50"], measured["val_map50_95"]) == expected
 
 
 def test_names_for_a_person(section):

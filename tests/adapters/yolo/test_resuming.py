@@ -1,5 +1,6 @@
 """A training killed in the middle of an epoch, resumed, and exported as the kill left it."""
 
+import csv
 import shutil
 import signal
 import subprocess
@@ -91,13 +92,38 @@ def test_a_kill_between_the_two_files_costs_an_epoch_and_nothing_else(whole, kil
     assert same(average, expected[1])
 
 
-def test_without_the_live_weights_a_training_goes_on_from_the_rounded_averages(killed, expected, tmp_path):
-    """Ultralytics' own way: it ends somewhere near, which is why the live weights are kept."""
+def test_a_kill_between_the_two_files_of_the_first_epoch_begins_anew(killed, expected, tmp_path):
+    """`last.pt` alone is rounded and averaged: a training that went on from it would be another one."""
     run = copy_of(killed, tmp_path)
     (run.folder / "resume/live.pt").unlink()
-    live, _ = ended(run)
-    assert not same(live, expected[0])
-    assert all(torch.isfinite(value).all() for value in live.values())
+    live, average = ended(run)
+    assert same(live, expected[0])
+    assert same(average, expected[1])
+
+
+def test_the_clock_goes_on(killed, tmp_path):
+    run = copy_of(killed, tmp_path)
+    path = run.folder / "resume/live.pt"
+    torch.save({**torch.load(path, weights_only=True), "seconds": 1000.0}, path)
+    ended(run)
+    with (run.folder / "run/results.csv").open() as stream:
+        times = [float(row["time"]) for row in csv.DictReader(stream, skipinitialspace=True)]
+    assert 1000 < times[-1] < 1000 + times[0] * 20
+
+
+def test_precision_is_todays_and_a_loader_built_anew_goes_on_with_the_epoch(killed, tmp_path):
+    """Ultralytics takes ``amp`` from the checkpoint, and builds its loader anew where a GPU's memory ran out."""
+    from kd_steps.adapters.yolo.trainer import RetortTrainer
+
+    run = copy_of(killed, tmp_path)
+    path = run.folder / "resume/last.pt"
+    checkpoint = torch.load(path, weights_only=False)
+    torch.save({**checkpoint, "train_args": {**checkpoint["train_args"], "amp": True}}, path)
+    trainer = RetortTrainer(run)
+    assert trainer.args.amp is False
+    trainer._setup_train()
+    trainer._build_train_pipeline()
+    assert next(iter(trainer.train_loader.sampler))[0] == trainer.start_epoch == 2
 
 
 def copy_of(run, folder):
