@@ -22,7 +22,7 @@ from kd_steps.core.engine_summary import (
 )
 from kd_steps.core.evaluation_set import EvaluationSet, evaluation_set
 from kd_steps.core.matching import Matches, match_detections
-from kd_steps.core.metrics import false_alarms, resample_images
+from kd_steps.core.metrics import false_alarms, resample_boards
 from kd_steps.core.statistics import mean_count_interval
 from kd_steps.edge.manifest import Manifest, read_manifest
 from kd_steps.params import Params, load_params
@@ -44,9 +44,10 @@ def main() -> None:
     times, control = measure_latency(manifests, test, params)
 
     draws = np.random.default_rng(params.seed)
-    counts = resample_images(len(test.image_ids("test")), params.evaluate.bootstrap_samples, draws)
+    boards = test.boards("test")
+    counts = resample_boards(boards, params.evaluate.bootstrap_samples, draws)
     matches = {name: match(detections[name], manifest, test) for name, manifest in manifests.items()}
-    samples = {name: sample_ap(matches[name], counts) for name in manifests}
+    samples = {name: sample_ap(matches[name], counts, len(set(boards))) for name in manifests}
     entries = {
         name: {
             **identity(manifest),
@@ -175,8 +176,9 @@ def accuracy(
 def alarms(test: EvaluationSet, detections: pd.DataFrame, params: Params) -> dict[str, float | int | None]:
     """False alarms per defect-free board at the confidence the line acts on."""
     counts = false_alarms(detections, test.image_ids("defect_free"), params.evaluate.operating_confidence)
-    draws, samples = np.random.default_rng([params.seed, 3]), params.evaluate.bootstrap_samples
-    return mean_count_interval(counts, draws, samples, params.gate.confidence_level).to_dict()
+    boards, draws = test.boards("defect_free"), np.random.default_rng([params.seed, 3])
+    weights = resample_boards(boards, params.evaluate.bootstrap_samples, draws)
+    return mean_count_interval(counts, weights, len(set(boards)), params.gate.confidence_level).to_dict()
 
 
 def latency(times: pd.DataFrame, name: str, params: Params) -> dict[str, Any]:

@@ -51,22 +51,22 @@ class ApSample:
     Attributes:
         measured: on all pictures, shape (1, classes, 10).
         resampled: on each resample, shape (samples, classes, 10).
-        n_images: number of test pictures.
+        n_boards: boards that the test pictures show, which the resamples draw from.
         n_objects: objects of each class, shape (classes,).
     """
 
     measured: FloatArray
     resampled: FloatArray
-    n_images: int
+    n_boards: int
     n_objects: NDArray[np.int64]
 
 
-def sample_ap(matches: Matches, image_counts: NDArray[np.int64]) -> ApSample:
+def sample_ap(matches: Matches, image_counts: NDArray[np.int64], n_boards: int) -> ApSample:
     """Average precision with its resamples; ``image_counts`` is one table for all engines, which pairs them."""
     return ApSample(
         measured=average_precision(matches),
         resampled=average_precision(matches, image_counts),
-        n_images=len(matches.n_objects),
+        n_boards=n_boards,
         n_objects=matches.n_objects.sum(axis=0),
     )
 
@@ -75,7 +75,7 @@ def map_ratio(engine: ApSample, teacher: ApSample, n_classes: int, confidence_le
     """mAP50-95 of an engine against the teacher's, over the first ``n_classes`` classes of both: the base classes."""
     measured = ratio(mean_ap(engine.measured[:, :n_classes]), mean_ap(teacher.measured[:, :n_classes]))
     resampled = ratio(mean_ap(engine.resampled[:, :n_classes]), mean_ap(teacher.resampled[:, :n_classes]))
-    return interval_of(float(measured[0]), resampled, confidence_level, engine.n_images)
+    return interval_of(float(measured[0]), resampled, confidence_level, engine.n_boards, engine.n_boards)
 
 
 def accuracy_summary(
@@ -118,13 +118,14 @@ def accuracy_summary(
 
 
 def class_ap50_intervals(sample: ApSample, confidence_level: float) -> list[Interval]:
-    """AP50 of each class: the bootstrap over pictures, widened to what so few objects can say at all."""
+    """AP50 of each class: the bootstrap over boards, widened to what so few objects can say at all."""
     intervals = []
     for index, n_objects in enumerate(sample.n_objects):
         replicates = sample.resampled[:, index, 0]
         # A resample without an object of a rare class says nothing of it; Wilson's interval covers the small number.
         known = replicates[~np.isnan(replicates)]
-        measured = interval_of(float(sample.measured[0, index, 0]), known, confidence_level, int(n_objects))
+        value, n = float(sample.measured[0, index, 0]), int(n_objects)
+        measured = interval_of(value, known, confidence_level, n, sample.n_boards)
         intervals.append(with_wilson(measured, confidence_level))
     return intervals
 

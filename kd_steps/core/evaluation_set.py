@@ -13,7 +13,7 @@ class EvaluationSet:
     """Test pictures with their objects, and defect-free pictures.
 
     Attributes:
-        pictures: columns image_id, split (``test`` or ``defect_free``), path.
+        pictures: columns image_id, split (``test`` or ``defect_free``), path, group: the board that it shows.
         objects: ground truth of the test pictures; columns image_id, class_id, x1_px, y1_px, x2_px, y2_px.
         base_classes: the classes that the teacher knows.
         class_names: every class of the data and of the engines; class ids are positions in it.
@@ -29,6 +29,10 @@ class EvaluationSet:
     def image_ids(self, split: str) -> list[str]:
         """Ids of one split's pictures."""
         return [str(image_id) for image_id in self.pictures.loc[self.pictures["split"] == split, "image_id"]]
+
+    def boards(self, split: str) -> list[str]:
+        """The board of each of one split's pictures."""
+        return [str(board) for board in self.pictures.loc[self.pictures["split"] == split, "group"]]
 
     def class_ids(self, names: Sequence[str]) -> list[int]:
         """Positions of classes in ``class_names``."""
@@ -65,7 +69,7 @@ def evaluation_set(
                 f"engine '{engine}': its base classes {[c for c in every if c not in added]} are not those of the "
                 f"prepared data, {list(base)}; `dvc repro` trains and exports again"
             )
-    pictures = images.loc[images["split"].isin(["test", "defect_free"]), ["image_id", "split", "path"]]
+    pictures = images.loc[images["split"].isin(["test", "defect_free"]), ["image_id", "split", "path", "group"]]
     if not (pictures["split"] == "test").any():
         raise ValueError("data/prepared/images.parquet: no picture in the split 'test'; see prepare.splits")
     added_names = [name for _, added in engine_classes.values() for name in added]

@@ -33,6 +33,25 @@ def resample_images(n_images: int, samples: int, generator: np.random.Generator)
     return generator.multinomial(n_images, np.full(n_images, 1 / n_images), size=samples).astype(np.int64)
 
 
+def resample_boards(boards: Sequence[str], samples: int, generator: np.random.Generator) -> IntArray:
+    """How often each picture counts in each bootstrap resample, where whole boards are drawn.
+
+    Pictures of one board resemble each other, so that they tell less of other boards than as many boards would (the
+    cluster bootstrap: Davison and Hinkley, Bootstrap Methods and their Application, 1997, §3.8).
+
+    Args:
+        boards: the board of each picture, shape (pictures,).
+        samples: number of resamples.
+        generator: source of the draws.
+
+    Returns:
+        Shape (samples, pictures).
+    """
+    names, place = np.unique(np.asarray(boards, dtype=str), return_inverse=True)
+    drawn: IntArray = resample_images(len(names), samples, generator)[:, place]
+    return drawn
+
+
 def average_precision(matches: Matches, image_counts: IntArray | None = None) -> FloatArray:
     """Average precision of every class at every IoU threshold.
 

@@ -28,7 +28,7 @@ def samples_of(seed: int, n_images: int) -> tuple[ApSample, ApSample]:
     counts = resample_images(n_images, 200, np.random.default_rng(0))
     teacher = match_detections(truth, found, image_ids, [0, 1, 2])
     student = match_detections(truth, found.iloc[::2], image_ids, [0, 1, 2])
-    return sample_ap(student, counts), sample_ap(teacher, counts)
+    return sample_ap(student, counts, n_images), sample_ap(teacher, counts, n_images)
 
 
 def times_of(generator: np.random.Generator, rounds: int, **factors: float) -> pd.DataFrame:
@@ -50,7 +50,7 @@ def test_the_paired_ratio_is_narrower_than_the_unpaired_one() -> None:
     assert paired.high is not None
     assert paired.low < paired.value < paired.high
     shuffled = ApSample(
-        teacher.measured, np.random.default_rng(1).permutation(teacher.resampled), teacher.n_images, teacher.n_objects
+        teacher.measured, np.random.default_rng(1).permutation(teacher.resampled), teacher.n_boards, teacher.n_objects
     )
     unpaired = map_ratio(student, shuffled, 3, 0.95)
     assert unpaired.low is not None
@@ -70,14 +70,14 @@ def test_more_pictures_narrow_the_ratio() -> None:
 
 def test_a_teacher_that_finds_nothing_leaves_the_ratio_unknown() -> None:
     student, teacher = samples_of(3, 20)
-    blind = ApSample(teacher.measured * 0, teacher.resampled * 0, teacher.n_images, teacher.n_objects)
+    blind = ApSample(teacher.measured * 0, teacher.resampled * 0, teacher.n_boards, teacher.n_objects)
     ratio = map_ratio(student, blind, 3, 0.95)
     assert (ratio.value, ratio.low, ratio.high, ratio.n) == (None, None, None, 20)
 
 
 def test_new_classes_do_not_move_the_ratio() -> None:
     student, teacher = samples_of(3, 40)
-    base = ApSample(teacher.measured[:, :2], teacher.resampled[:, :2], teacher.n_images, teacher.n_objects[:2])
+    base = ApSample(teacher.measured[:, :2], teacher.resampled[:, :2], teacher.n_boards, teacher.n_objects[:2])
     assert map_ratio(student, base, 2, 0.95) == map_ratio(student, teacher, 2, 0.95)
     assert map_ratio(student, teacher, 2, 0.95) != map_ratio(student, teacher, 3, 0.95)
 
@@ -88,7 +88,7 @@ def test_three_objects_all_found_prove_little() -> None:
         columns=["image_id", "class_id", "x1_px", "y1_px", "x2_px", "y2_px"],
     )
     matches = match_detections(truth, truth.assign(score=0.9), ["b0", "b1", "b2"], [0, 1])
-    sample = sample_ap(matches, resample_images(3, 100, np.random.default_rng(0)))
+    sample = sample_ap(matches, resample_images(3, 100, np.random.default_rng(0)), 3)
     found, absent = class_ap50_intervals(sample, 0.95)
     assert found.value == 1
     assert found.low == pytest.approx(wilson_interval(1.0, 3, 0.95)[0])
@@ -143,7 +143,14 @@ def test_json_has_no_nan() -> None:
     assert known_or_none(np.float64(0.5)) == 0.5
 
 
-IMAGES = pd.DataFrame({"image_id": ["a", "b", "c"], "split": ["test", "train", "defect_free"], "path": ["1", "2", "3"]})
+IMAGES = pd.DataFrame(
+    {
+        "image_id": ["a", "b", "c"],
+        "split": ["test", "train", "defect_free"],
+        "path": ["1", "2", "3"],
+        "group": ["g"] * 3,
+    }
+)
 BOXES = pd.DataFrame({"image_id": ["a", "b"], "split": ["test", "train"], "class_id": [1, 0]})
 
 
@@ -154,6 +161,7 @@ def test_classes_that_only_engines_know_follow_those_of_the_data() -> None:
     assert judged.judged_classes(["extra", "new"]) == ["x", "y", "extra", "new"]
     assert judged.class_ids(["extra", "x"]) == [3, 0]
     assert judged.image_ids("test") == ["a"]
+    assert judged.boards("test") == ["g"]
     assert judged.image_ids("defect_free") == ["c"]
     assert judged.objects["image_id"].tolist() == ["a"]
 

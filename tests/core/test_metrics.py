@@ -14,6 +14,7 @@ from kd_steps.core.metrics import (
     mean_ap,
     precision_recall,
     ratio,
+    resample_boards,
     resample_images,
 )
 
@@ -77,6 +78,16 @@ def test_resamples_keep_the_number_of_pictures_and_follow_the_seed() -> None:
     assert (counts.sum(axis=1) == 30).all()
     np.testing.assert_array_equal(counts, resample_images(30, 50, np.random.default_rng(4)))
     assert resample_images(0, 5, np.random.default_rng(4)).shape == (5, 0)
+
+
+def test_pictures_of_a_board_are_drawn_together() -> None:
+    boards = ["b", "a", "b", "c", "a", "b"]
+    counts = resample_boards(boards, 200, np.random.default_rng(4))
+    assert counts.shape == (200, 6)
+    assert (counts[:, [0, 2, 5]] == counts[:, [0]]).all()
+    assert (counts[:, [1, 4]] == counts[:, [1]]).all()
+    assert (counts[:, 0] + counts[:, 1] + counts[:, 3] == 3).all()
+    assert len({tuple(row) for row in counts.tolist()}) > 5
 
 
 def test_a_ratio_to_nothing_is_unknown() -> None:

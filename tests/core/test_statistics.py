@@ -1,11 +1,14 @@
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import numpy as np
 import pytest
 import scipy.stats
 from hypothesis import given
 from hypothesis import strategies as st
 
+from kd_steps.core.metrics import resample_boards
 from kd_steps.core.statistics import (
     Interval,
     bootstrap_interval,
@@ -100,14 +103,16 @@ def test_no_measurement_is_unknown_and_an_undefined_replicate_leaves_the_ends_un
     generator = np.random.default_rng(0)
     nothing = bootstrap_interval(np.array([]), median, generator, 100, 0.95)
     assert nothing == Interval(None, None, None, 0)
-    assert mean_count_interval(np.array([], dtype=np.int64), generator, 100, 0.95) == nothing
-    assert interval_of(float("nan"), np.ones(5), 0.95, 4) == Interval(None, None, None, 4)
-    assert interval_of(1.0, np.array([1.0, np.nan]), 0.95, 4) == Interval(1.0, None, None, 4)
+    empty = np.array([], dtype=np.int64)
+    assert mean_count_interval(empty, np.zeros((100, 0), dtype=np.int64), 0, 0.95) == nothing
+    assert interval_of(1.0, np.ones(5), 0.95, 4, 1) == Interval(1.0, None, None, 4), "one board tells nothing of others"
+    assert interval_of(float("nan"), np.ones(5), 0.95, 4, 4) == Interval(None, None, None, 4)
+    assert interval_of(1.0, np.array([1.0, np.nan]), 0.95, 4, 4) == Interval(1.0, None, None, 4)
     assert with_wilson(Interval(None, None, None, 0), 0.95) == nothing
 
 
 def test_silence_on_few_boards_does_not_prove_silence() -> None:
-    interval = mean_count_interval(np.zeros(10, dtype=np.int64), np.random.default_rng(0), 200, 0.95)
+    interval = mean_count_interval(np.zeros(10, dtype=np.int64), weights_of(range(10)), 10, 0.95)
     assert interval.value == 0
     assert interval.low == 0
     assert interval.high == pytest.approx(0.3689, abs=1e-4)
@@ -115,12 +120,45 @@ def test_silence_on_few_boards_does_not_prove_silence() -> None:
 
 def test_clumped_counts_widen_the_interval_beyond_poisson() -> None:
     counts = np.array([0] * 19 + [40], dtype=np.int64)
-    interval = mean_count_interval(counts, np.random.default_rng(0), 500, 0.95)
+    interval = mean_count_interval(counts, weights_of(range(20)), 20, 0.95)
     low, high = poisson_interval(40, 0.95)
     assert interval.low is not None
     assert interval.high is not None
     assert interval.low < low / 20
     assert interval.high > high / 20
+
+
+def weights_of(boards: Iterable[object], samples: int = 500, seed: int = 0) -> np.ndarray:
+    return resample_boards([str(board) for board in boards], samples, np.random.default_rng(seed))
+
+
+def test_alarms_that_go_with_boards_are_covered_as_often_as_it_says() -> None:
+    """Ten boards of twenty pictures; how often a board is alarmed at is the board's own."""
+    generator, pictures = np.random.default_rng(3), 20
+    boards, alone = np.repeat(np.arange(10), pictures), np.arange(200)
+    covered = {"boards": 0, "pictures": 0}
+    for run in range(200):
+        counts = generator.poisson(np.repeat(generator.gamma(0.5, 0.8, 10), pictures)).astype(np.int64)
+        for name, units in (("boards", boards), ("pictures", alone)):
+            found = mean_count_interval(counts, weights_of(units, 300, run), len(set(units)), 0.95)
+            assert found.low is not None
+            assert found.high is not None
+            covered[name] += found.low <= 0.4 <= found.high
+    assert covered["boards"] / 200 > 0.83  # skewed rates; means of ten do not reach 95 %
+    assert covered["pictures"] / 200 < 0.7, "pictures of a board are no independent draws"
+
+
+@pytest.mark.parametrize("n", [3, 5, 10])
+def test_a_few_units_are_covered_as_often_as_it_says(n: int) -> None:
+    generator, covered = np.random.default_rng(n), 0
+    for _ in range(400):
+        interval = bootstrap_interval(
+            generator.normal(1, 1, n), lambda values: np.mean(values, axis=-1), generator, 1000, 0.95
+        )
+        assert interval.low is not None
+        assert interval.high is not None
+        covered += interval.low <= 1 <= interval.high
+    assert covered / 400 > {3: 0.72, 5: 0.88, 10: 0.91}[n]  # three values have no resample beyond their extremes
 
 
 @given(value=st.floats(0, 1), n=st.integers(1, 500), level=LEVELS)
