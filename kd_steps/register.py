@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 METRICS, MODELS, ENGINES = Path("metrics"), Path("models"), Path("models/engines")
 RECEIPT = METRICS / "registration.json"
 # stage → its metrics, its training log, and files worth keeping with the run
-STAGE_FILES: dict[str, tuple[Path, Path | None, tuple[Path, ...]]] = {
+STAGE_FILES: dict[str, tuple[Path | None, Path | None, tuple[Path, ...]]] = {
     "prepare": (Path("data/prepared/dataset.json"), None, ()),
     "validate": (METRICS / "validation.json", None, ()),
     "train_teacher": (
@@ -44,9 +44,9 @@ STAGE_FILES: dict[str, tuple[Path, Path | None, tuple[Path, ...]]] = {
         MODELS / "few_shot/results.csv",
         (MODELS / "few_shot/sidecar.json", MODELS / "few_shot/weights.pt"),  # what is shipped can become a teacher
     ),
-    "export": (METRICS / "export.json", None, ()),
+    "export": (None, None, ()),
     "evaluate": (METRICS / "engines.json", None, ()),
-    "gate": (METRICS / "gate.json", None, (Path("report/index.html"),)),
+    "gate": (METRICS / "gate.json", None, (Path("report/index.html"), Path("dvc.lock"))),
 }
 
 
@@ -103,8 +103,8 @@ def _record(stage: str, gate: Mapping[str, Any], manifests: Mapping[str, Manifes
     from kd_steps.adapters.training_log import read_curve
 
     metrics_file, curve, files = STAGE_FILES[stage]
-    metrics = read_json(metrics_file) if metrics_file.is_file() else {}
-    if stage == "export" and not metrics:
+    metrics = read_json(metrics_file) if metrics_file and metrics_file.is_file() else {}
+    if stage == "export":
         metrics = {
             target: {"parameters": m.parameters, "bytes": sum(f.bytes for f in m.files.values())}
             for target, m in manifests.items()
@@ -114,7 +114,7 @@ def _record(stage: str, gate: Mapping[str, Any], manifests: Mapping[str, Manifes
         params=yaml.safe_load(PARAMS_FILE.read_text(encoding="utf-8")).get(stage) or {},
         metrics=metrics,
         curves=read_curve(curve) if curve and curve.is_file() else (),
-        files=tuple(path for path in (metrics_file, *files) if path.is_file()),
+        files=tuple(path for path in (metrics_file, *files) if path and path.is_file()),
         failed=stage == "gate" and not gate["passed"],
     )
 

@@ -175,9 +175,10 @@ def _engine_panel(
 
 
 def _class_names() -> list[str]:
-    """Class names by class id, as the detections count them: base classes, then new ones."""
-    note = read_json(PREPARED / "dataset.json")
-    return [*note["classes"], *note["new_classes"], *(f"class {n}" for n in range(100))]
+    """Class names by class id, as the detections count them: base classes, new ones, those only engines know."""
+    note, engines = read_json(PREPARED / "dataset.json"), read_json(METRICS / "engines.json")
+    learnt = (name for engine in engines.values() for name in engine["per_class"])  # of parts that only the line has
+    return list(dict.fromkeys([*note["classes"], *note["new_classes"], *learnt]))
 
 
 def _optional(path: Path) -> dict[str, Any]:

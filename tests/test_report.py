@@ -5,7 +5,7 @@ import xml.etree.ElementTree as ElementTree
 
 import pytest
 
-from kd_steps.report import main
+from kd_steps.report import _class_names, main
 from tests.browser import Document, open_page
 from tests.dossier_fixture import build_project, write
 
@@ -133,6 +133,16 @@ def test_an_engine_that_was_not_measured_is_said_to_be_unknown(tmp_path, monkeyp
     text = (root / "report/index.html").read_text()
     assert "could not be &lt;measured&gt;" in text
     assert "? inconclusive" in text
+
+
+def test_classes_that_only_engines_know_have_their_names(project, tmp_path, monkeypatch):
+    shutil.copytree(project, tmp_path / "copy")
+    monkeypatch.chdir(tmp_path / "copy")
+    engines = json.loads((project / "metrics/engines.json").read_text())
+    before = _class_names()
+    engines["onnx-fp32"]["per_class"]["fuse"] = engines["onnx-fp32"]["per_class"][before[0]]
+    write(tmp_path / "copy/metrics/engines.json", engines)
+    assert _class_names() == [*before, "fuse"]
 
 
 def test_a_missing_verdict_names_the_file(tmp_path, monkeypatch):

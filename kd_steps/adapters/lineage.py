@@ -20,7 +20,8 @@ def lineage_of(root: Path) -> dict[str, str]:
     """Name → value of everything that made the result at ``root``; a fact that is not there is left out."""
     facts = {"git_commit": _git(root, "rev-parse", "HEAD")}
     if facts["git_commit"]:
-        facts["git_uncommitted_changes"] = "yes" if _git(root, "status", "--porcelain") else "no"
+        changed = _git(root, "status", "--porcelain", "--", ".", ":(exclude)dvc.lock")  # which every run writes
+        facts["git_uncommitted_changes"] = "yes" if changed else "no"
     facts["params_sha256"] = _digest(root / "params.yaml")
     facts["dvc_lock_md5"] = _dvc_lock_md5(root)
     facts["dataset_digest"] = str(_values(root / "data/prepared/dataset.json").get("digest", ""))
@@ -53,7 +54,7 @@ def _digest(path: Path) -> str:
 
 
 def _dvc_lock_md5(root: Path) -> str:
-    """md5 of ``dvc.lock``, the hash that DVC itself uses: an address, not a protection."""
+    """md5 of ``dvc.lock`` as it is while `register` runs and is kept with its run; an address, not a protection."""
     path = root / "dvc.lock"
     return hashlib.md5(path.read_bytes(), usedforsecurity=False).hexdigest() if path.is_file() else ""
 

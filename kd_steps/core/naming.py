@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections import Counter
 from collections.abc import Sequence
@@ -90,5 +91,18 @@ def told_files(paths: Sequence[str], limit: int = 5) -> str:
     return ", ".join(paths[:limit]) + rest
 
 
+def told_size(width: object, height: object) -> tuple[int, int] | None:
+    """Width and height in px as an annotation tells them; None where it tells none (tools write 0 then)."""
+    try:
+        size = int(str(width)), int(str(height))
+    except ValueError:
+        return None
+    return size if min(size) > 0 else None
+
+
 def _slug(text: str) -> str:
-    return re.sub(r"[^A-Za-z0-9_-]+", "-", text).strip("-") or "picture"
+    """A name of plain letters; where others were lost in it, a few digits tell it from names that lost others."""
+    plain = re.sub(r"[^A-Za-z0-9_-]+", "-", text).strip("-")
+    lost = any(not character.isascii() for character in text)
+    digits = hashlib.sha256(text.encode()).hexdigest()[:8] if lost else ""
+    return "-".join(part for part in (plain, digits) if part) or "picture"

@@ -16,8 +16,8 @@ from kd_steps.core.records import PictureFacts
 
 COLUMNS = {
     "file": "object", "path": "object", "set_fault": "object", "picture_fault": "object", "label_fault": "object",
-    "sha256": "object", "class_name": "object", "x1_px": "float64", "y1_px": "float64", "x2_px": "float64",
-    "y2_px": "float64", "width_px": "float64", "height_px": "float64",
+    "sha256": "object", "pixel_hash": "object", "class_name": "object", "x1_px": "float64",
+    "y1_px": "float64", "x2_px": "float64", "y2_px": "float64", "width_px": "float64", "height_px": "float64",
 }  # fmt: skip
 
 
@@ -51,13 +51,14 @@ def new_parts_table(records: Sequence[PartRecord], base_images: pd.DataFrame) ->
 
     Args:
         records: pictures and faults of all sets.
-        base_images: the prepared ``images`` table; its test pictures must not be shots.
+        base_images: the prepared ``images`` table; what engines are judged on, defect-free boards included, must not be
+            among the shots, in whatever encoding.
     """
     rows = [row for record in records for row in _rows(record)]
     table = pd.DataFrame(rows, columns=list(COLUMNS)).astype(COLUMNS)
     table = with_box_measures(table)
-    test = base_images[base_images["split"] == "test"].drop_duplicates("sha256").set_index("sha256")["path"]
-    table["test_twin"] = table["sha256"].map(test).astype(object)
+    judged = base_images[base_images["split"].isin(["test", "defect_free"])].drop_duplicates("pixel_hash")
+    table["test_twin"] = table["pixel_hash"].map(judged.set_index("pixel_hash")["path"]).astype(object)
     first = table.dropna(subset="sha256").drop_duplicates("sha256").set_index("sha256")["path"]
     original = table["sha256"].map(first).astype(object)
     table["content_repeat"] = original.where(original.notna() & (original != table["path"]), None)
@@ -96,7 +97,8 @@ def _rows(record: PartRecord) -> list[dict[str, object]]:
     if record.facts is None:
         return [base]
     width_px, height_px = record.facts.width_px, record.facts.height_px
-    base |= {"sha256": record.facts.sha256, "width_px": width_px, "height_px": height_px}
+    base |= {"sha256": record.facts.sha256, "pixel_hash": record.facts.pixel_hash}
+    base |= {"width_px": width_px, "height_px": height_px}
     if record.labels is None or not len(record.labels.class_ids):
         return [base]
     corners = yolo_to_xyxy(np.asarray(record.labels.boxes_cxcywh, dtype=np.float64), width_px, height_px)

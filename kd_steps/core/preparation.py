@@ -48,7 +48,13 @@ class Plan:
 
 
 def picture_faults(image: SourceImage, width_px: int, height_px: int) -> list[str]:
-    """The objects of a picture that have no area or lie outside it, each with the file and the object's number."""
+    """Another size than its annotation tells; objects without area or outside; each with the file and the number."""
+    if image.told_wh_px not in (None, (width_px, height_px)):
+        told_px = "{} × {} px".format(*image.told_wh_px or ())
+        return [
+            f"{image.origin}: it was made on a picture of {told_px}, but this one is displayed at {width_px} × "
+            f"{height_px} px (it may have been resized, or be turned by its EXIF data); export the annotations again"
+        ]
     told = ((i, box_fault(box, width_px, height_px)) for i, box in enumerate(image.boxes_xyxy_px, start=1))
     names = image.class_names
     return [f"{image.origin}, object {i} ('{names[i - 1]}'): {fault}" for i, fault in told if fault]
@@ -139,6 +145,7 @@ def _candidate(image: SourceImage, facts: PictureFacts, keep_in_train: bool) -> 
         phash=facts.phash,
         n_objects=len(image.class_names),
         keep_in_train=keep_in_train,
+        unsure=image.unsure,
     )
 
 

@@ -40,6 +40,9 @@ class SourceImage:
         origin: the file a person would open to mend this picture's labels.
         template: the aligned defect-free twin, where the source has one; held-out classes are erased with it.
         picture: the picture's own file, named where it cannot be read; empty: ``origin`` says enough.
+        told_wh_px: width and height that the annotation was made on, where it tells them; the picture as displayed must
+            have them, or its boxes lie elsewhere.
+        unsure: whether it may show objects that nobody boxed, so that it is no defect-free board.
     """
 
     image_id: str
@@ -52,6 +55,8 @@ class SourceImage:
     origin: str
     template: ReadTemplate | None = None
     picture: str = ""
+    told_wh_px: tuple[int, int] | None = None
+    unsure: bool = False
 
 
 @dataclass(frozen=True)

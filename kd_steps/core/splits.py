@@ -29,7 +29,8 @@ class SplitRules:
 class Candidate:
     """What the cut needs to know of one picture.
 
-    ``declared`` is the source's own split, if it has one; ``keep_in_train`` keeps its board out of validation.
+    ``declared`` is the source's own split, if it has one; ``keep_in_train`` keeps its board out of validation;
+    ``unsure`` that it may show objects nobody boxed.
     """
 
     name: str
@@ -39,6 +40,7 @@ class Candidate:
     phash: int
     n_objects: int
     keep_in_train: bool = False
+    unsure: bool = False
 
 
 @dataclass(frozen=True)
@@ -213,9 +215,12 @@ def _name_defect_free(candidates: Sequence[Candidate], splits: list[SourceSplit 
     """Where a source has no defect-free boards of its own, its test pictures without objects are used as such."""
     if "defect_free" in splits:
         return
-    empty = [i for i, c in enumerate(candidates) if splits[i] == "test" and c.n_objects == 0]
+    empty = [i for i, c in enumerate(candidates) if splits[i] == "test" and not c.n_objects and not c.unsure]
     if not empty:
-        warnings.append("no defect-free pictures: false alarms on good boards cannot be measured")
+        warnings.append(
+            "no defect-free pictures: false alarms on good boards cannot be measured, so the gate will let no engine "
+            "pass; give the source some (test pictures without objects, or a split or folder named defect_free)"
+        )
         return
     for i in empty:
         splits[i] = "defect_free"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import shutil
 from pathlib import Path
 
 FETCHED = Path(".retort/weights")
@@ -17,5 +19,7 @@ def weight_file(weights: str | None) -> Path | None:
         return None if weights is None else Path(weights)
     from kd_steps.adapters.tracking_weights import download_weights
 
-    FETCHED.mkdir(parents=True, exist_ok=True)
-    return download_weights(Path.cwd(), weights, FETCHED)
+    folder = FETCHED / hashlib.sha256(weights.encode()).hexdigest()[:16]  # two teachers' files may have one name
+    shutil.rmtree(folder, ignore_errors=True)  # what an alias named last time is not its only weight file now
+    folder.mkdir(parents=True)
+    return download_weights(Path.cwd(), weights, folder)

@@ -1,6 +1,7 @@
 """Weights from the registry: a model's own, and those that an engine in production was built from."""
 
 import hashlib
+import shutil
 
 import pytest
 
@@ -8,6 +9,7 @@ from kd_steps.adapters import tracking
 from kd_steps.adapters import tracking_versions as versions
 from kd_steps.adapters.tracking import StageRecord, TrackingError
 from kd_steps.adapters.tracking_weights import download_weights
+from kd_steps.teaching.weight_files import weight_file
 
 WEIGHTS = b"the weights of a student"
 SHA256 = hashlib.sha256(WEIGHTS).hexdigest()
@@ -49,6 +51,19 @@ def test_an_engine_gives_the_weights_it_was_built_from(project, tmp_path, monkey
     found = download_weights(project, uri, tmp_path)
     assert found.read_bytes() == WEIGHTS
     assert found.is_relative_to(tmp_path)
+
+
+def test_weights_of_two_models_do_not_take_each_others_place(project, tmp_path, monkeypatch):
+    """All engines' weights have one file name; and what an alias named last time must not lie beside."""
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    shutil.copytree(project, tmp_path / "project")
+    monkeypatch.chdir(tmp_path / "project")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{project / 'mlflow.db'}")
+    first, second = weight_file("models:/kept@production"), weight_file("models:/weights@candidate")
+    assert first.read_bytes() == WEIGHTS
+    assert second.read_bytes() == b"pt"
+    (second.parent / "older.pt").write_bytes(b"old")
+    assert weight_file("models:/weights@candidate").read_bytes() == b"pt"
 
 
 def test_a_model_that_is_a_weight_file_gives_it(project, tmp_path, monkeypatch):

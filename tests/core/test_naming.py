@@ -10,6 +10,12 @@ def test_ids_are_stems_where_they_are_unique() -> None:
     assert picture_ids(["a.jpg", "a.png"]) == ["a-jpg", "a-png"]
 
 
+def test_names_without_plain_letters_are_told_apart() -> None:
+    ids = picture_ids(["左.png", "右.png", "a左.png", "a.png"])
+    assert len(set(ids)) == 4
+    assert ids == picture_ids(["左.png", "右.png", "a左.png", "a.png"])
+
+
 @given(st.lists(st.from_regex(r"[a-z ü]{1,4}(/[a-z ü]{1,4})?\.(jpg|png)", fullmatch=True), unique=True))
 def test_ids_are_safe_file_names(paths: list[str]) -> None:
     for name in picture_ids(paths):

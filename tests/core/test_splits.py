@@ -93,6 +93,14 @@ def test_test_pictures_without_objects_serve_as_defect_free_boards() -> None:
     assert all(pictures[i].n_objects == 0 for i, split in enumerate(plan.splits) if split == "defect_free")
 
 
+def test_pictures_that_may_show_something_are_no_defect_free_boards() -> None:
+    pictures = [replace(picture(i, str(i)), n_objects=i % 2, unsure=i % 4 == 0) for i in range(80)]
+    plan = cut_splits(pictures, RULES)
+    free = [i for i, split in enumerate(plan.splits) if split == "defect_free"]
+    assert free
+    assert all(i % 4 == 2 for i in free)
+
+
 def test_boards_kept_in_train_never_go_to_validation() -> None:
     for seed in range(20):
         pictures = [replace(picture(i, str(i // 2), "train"), keep_in_train=i % 4 == 0) for i in range(20)]

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from kd_steps.core.naming import PICTURE_SUFFIXES, board_of, picture_ids, split_of, told_files
+from kd_steps.core.naming import PICTURE_SUFFIXES, board_of, picture_ids, split_of, told_files, told_size
 from kd_steps.core.records import SourceImage, SourceSet
 
 Objects = list[tuple[str, list[float]]]
+IDS = ("id", "image_id", "category_id")
 
 
 def load_coco(images: Path, annotations: Path, group_pattern: str | None) -> SourceSet:
@@ -31,8 +33,8 @@ def load_coco(images: Path, annotations: Path, group_pattern: str | None) -> Sou
     if not images.is_dir():
         raise FileNotFoundError(f"{images}: no such folder; set prepare.source.coco.images to the folder of pictures")
     content = _read(annotations)
-    names = {category["id"]: str(category["name"]) for category in content["categories"]}
-    objects, n_crowds, faults = _objects_by_image(content["annotations"], names, annotations)
+    names = _class_names(content["categories"], annotations)
+    objects, crowded, faults = _objects_by_image(content["annotations"], names, annotations)
     found: list[SourceImage] = []
     entries = content["images"]
     ids = picture_ids([str(entry["file_name"]) for entry in entries])
@@ -60,6 +62,8 @@ def load_coco(images: Path, annotations: Path, group_pattern: str | None) -> Sou
                 class_names=tuple(name for name, _ in own),
                 origin=f"{annotations}, image {entry['id']} ({place})",
                 picture=str(picture),
+                told_wh_px=told_size(entry.get("width"), entry.get("height")),
+                unsure=entry["id"] in crowded,
             )
         )
     faults += _strays(images, [str(entry["file_name"]) for entry in entries], missing, annotations)
@@ -67,20 +71,37 @@ def load_coco(images: Path, annotations: Path, group_pattern: str | None) -> Sou
     lost = sorted(str(image) for image in objects if image not in known)
     if lost:
         faults.append(f"{annotations}: annotations of images that 'images' does not list: ids {told_files(lost)}")
+    n_crowds = sum(crowded.values())
     warnings = [f"{n_crowds} crowd regions (iscrowd) were skipped"] if n_crowds else []
-    classes = tuple(names[i] for i in sorted(names))
-    return SourceSet(tuple(found), classes, tuple(warnings), tuple(faults))
+    return SourceSet(tuple(found), tuple(names.values()), tuple(warnings), tuple(faults))
+
+
+def _class_names(categories: list[dict[str, Any]], path: Path) -> dict[Any, str]:
+    """Class names by category id, in the order of the ids.
+
+    Raises:
+        ValueError: an id or a name stands there twice, or names are no text.
+    """
+    for field in ("id", "name"):
+        repeated = [value for value, n in Counter(category[field] for category in categories).items() if n > 1]
+        if repeated:
+            raise ValueError(f"{path}: categories: {field} {repeated} stands there more than once; give each its own")
+    numbers = all(isinstance(category["id"], int) for category in categories)
+    ordered = sorted(categories, key=lambda category: category["id"] if numbers else str(category["id"]))
+    return {category["id"]: str(category["name"]) for category in ordered}
 
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(path.read_text(encoding="utf-8-sig"))
     except FileNotFoundError as error:
         raise FileNotFoundError(
             f"{path}: no such file; set prepare.source.coco.annotations to the JSON file"
         ) from error
     except json.JSONDecodeError as error:
         raise ValueError(f"{path}, line {error.lineno}: not valid JSON ({error.msg}); export it again") from error
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path}: not a text file in UTF-8 ({error}); export it again") from error
     wanted = {"images": ("id", "file_name"), "annotations": ("image_id", "category_id", "bbox")}
     wanted["categories"] = ("id", "name")
     for key, fields in wanted.items():
@@ -91,20 +112,23 @@ def _read(path: Path) -> dict[str, Any]:
             absent = [field for field in fields if not isinstance(entry, dict) or field not in entry]
             if absent:
                 raise ValueError(f"{path}: {key}, entry {number}: {', '.join(absent)} missing; export it again")
+            odd = [field for field in IDS if field in entry and not isinstance(entry[field], int | str)]
+            if odd:
+                raise ValueError(f"{path}: {key}, entry {number}: {', '.join(odd)} is neither a number nor text")
     return dict(content)
 
 
 def _objects_by_image(
     annotations: list[dict[str, Any]], names: dict[Any, str], path: Path
-) -> tuple[dict[Any, Objects], int, list[str]]:
-    """Objects by image id (COCO's x, y, width, height → corners in pixels), crowds skipped, faults."""
+) -> tuple[dict[Any, Objects], Counter[Any], list[str]]:
+    """Objects by image id (COCO's x, y, width, height → corners in pixels), skipped crowds by image id, faults."""
     objects: dict[Any, Objects] = {}
     faults: list[str] = []
-    n_crowds = 0
+    crowded: Counter[Any] = Counter()
     for number, entry in enumerate(annotations, start=1):
         told = f"{path}, annotation {entry.get('id', number)}"
         if entry.get("iscrowd"):
-            n_crowds += 1
+            crowded[entry["image_id"]] += 1
             continue
         if entry["category_id"] not in names:
             faults.append(f"{told}: category {entry['category_id']} is not in 'categories' ({sorted(names, key=str)})")
@@ -115,7 +139,7 @@ def _objects_by_image(
             faults.append(f"{told}: bbox needs four numbers (x, y, width, height), found {entry['bbox']!r}")
             continue
         objects.setdefault(entry["image_id"], []).append((names[entry["category_id"]], [x, y, x + width, y + height]))
-    return objects, n_crowds, faults
+    return objects, crowded, faults
 
 
 def _strays(images: Path, listed: list[str], missing: list[str], path: Path) -> list[str]:

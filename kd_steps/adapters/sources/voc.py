@@ -8,7 +8,7 @@ from xml.etree import ElementTree
 
 import numpy as np
 
-from kd_steps.core.naming import PICTURE_SUFFIXES, board_of, picture_ids, split_of, told_files
+from kd_steps.core.naming import PICTURE_SUFFIXES, board_of, picture_ids, split_of, told_files, told_size
 from kd_steps.core.records import SourceImage, SourceSet
 
 Objects = list[tuple[str, list[float]]]
@@ -36,7 +36,7 @@ def load_voc(images: Path, annotations: Path, group_pattern: str | None) -> Sour
     for (picture, xml), place, image_id in zip(pairs, places, picture_ids(places), strict=True):
         try:
             board = board_of(place, group_pattern)
-            objects, told = parse_objects(xml.read_bytes(), str(xml))
+            objects, size_wh_px, told = parse_objects(xml.read_bytes(), str(xml))
         except ValueError as error:
             faults.append(str(error))
             continue
@@ -52,14 +52,17 @@ def load_voc(images: Path, annotations: Path, group_pattern: str | None) -> Sour
                 class_names=tuple(name for name, _ in objects),
                 origin=str(xml),
                 picture=str(picture),
+                told_wh_px=size_wh_px,
             )
         )
     classes = sorted({name for image in found for name in image.class_names})
     return SourceSet(tuple(found), tuple(classes), (), tuple(faults))
 
 
-def parse_objects(xml: bytes, origin: str) -> tuple[Objects, list[str]]:
-    """The objects of one annotation: name and corners ``[x1, y1, x2, y2]`` in pixels; and the faults of others.
+def parse_objects(xml: bytes, origin: str) -> tuple[Objects, tuple[int, int] | None, list[str]]:
+    """The objects of one annotation: name and corners ``[x1, y1, x2, y2]`` in pixels; the faults of others.
+
+    Between them stand the picture's width and height as the annotation has them; None where it tells none.
 
     Raises:
         ValueError: not XML; names the line.
@@ -82,7 +85,7 @@ def parse_objects(xml: bytes, origin: str) -> tuple[Objects, list[str]]:
                 f"{origin}, object {number} ('{name}'): needs a name and bndbox with the numbers xmin, ymin, xmax, "
                 f"ymax, found {corners}"
             )
-    return objects, faults
+    return objects, told_size(root.findtext("size/width"), root.findtext("size/height")), faults
 
 
 def _files(folder: Path, suffixes: frozenset[str], key: str, kind: str) -> list[Path]:
@@ -98,8 +101,8 @@ def _pair(
     images: Path, pictures: list[Path], annotations: Path, xml_files: list[Path]
 ) -> tuple[list[tuple[Path, Path]], list[str]]:
     by_place = {xml.relative_to(annotations).with_suffix(""): xml for xml in xml_files}
-    count = Counter(xml.stem for xml in xml_files)
-    by_stem = {xml.stem: xml for xml in xml_files if count[xml.stem] == 1}
+    count, pictured = Counter(xml.stem for xml in xml_files), Counter(picture.stem for picture in pictures)
+    by_stem = {xml.stem: xml for xml in xml_files if count[xml.stem] == 1 and pictured[xml.stem] == 1}
     pairs = [(p, by_place.get(p.relative_to(images).with_suffix("")) or by_stem.get(p.stem)) for p in pictures]
     unlabelled = [str(picture) for picture, xml in pairs if xml is None]
     used = {xml for _, xml in pairs}

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import yaml
@@ -18,17 +19,29 @@ from kd_steps.core.records import SourceImage, SourceSet, SourceSplit
 
 EXIF_ORIENTATION = 0x0112
 SIDEWAYS = frozenset({5, 6, 7, 8})  # EXIF orientations that swap width and height
-KEYS: tuple[tuple[str, SourceSplit], ...] = (("train", "train"), ("val", "val"), ("test", "test"))
+KEYS: tuple[tuple[str, SourceSplit], ...] = (
+    ("train", "train"),
+    ("val", "val"),
+    ("test", "test"),
+    ("defect_free", "defect_free"),
+)
 NOT_LABELS = frozenset({"classes.txt", "notes.txt", "readme.txt", "requirements.txt"})
 
-Listed = list[tuple[Path, SourceSplit | None]]
+
+class Listed(NamedTuple):
+    """A picture, its split where one is declared, and its place: a relative path that says which board it shows."""
+
+    path: Path
+    split: SourceSplit | None
+    place: str
 
 
 def load_yolo(folder: Path, group_pattern: str | None) -> SourceSet:
     """Read a YOLO folder.
 
-    The splits are those of ``data.yaml`` (each a folder, a list of folders, or a text file of paths); without such
-    keys, folders named train, val, valid or test; without those, Retort cuts all. A picture's labels stand in the
+    The splits are those of ``data.yaml`` (each a folder, a list of folders, or a text file of paths; ``defect_free``
+    may stand beside train, val and test); without such keys, folders of these names; without those, Retort cuts all. A
+    picture's labels stand in the
     ``labels`` folder beside its ``images`` folder, or next to it.
 
     Args:
@@ -44,14 +57,13 @@ def load_yolo(folder: Path, group_pattern: str | None) -> SourceSet:
     config_path = _find_config(folder)
     config = _read_config(config_path)
     names = _class_names(config, config_path)
-    listed = _declared(config, config_path) or [(path, split_of(_below(folder, path))) for path in _pictures(folder)]
+    listed = _declared(config, config_path) or _found(folder)
     if not listed:
         raise FileNotFoundError(f"{folder}: no pictures ({', '.join(sorted(PICTURE_SUFFIXES))}) in it")
     images: list[SourceImage] = []
     faults: list[str] = []
-    places = [_below(folder, path) for path, _ in listed]
     unlabelled: list[str] = []
-    for (path, split), place, image_id in zip(listed, places, picture_ids(places), strict=True):
+    for (path, split, place), image_id in zip(listed, picture_ids([one.place for one in listed]), strict=True):
         label = label_path(path)
         if not label.is_file():
             unlabelled.append(str(path))
@@ -81,7 +93,7 @@ def load_yolo(folder: Path, group_pattern: str | None) -> SourceSet:
             f"{len(unlabelled)} pictures have no label file: {told_files(unlabelled)}; add it (an empty .txt file says "
             "'no objects'), or delete the picture"
         )
-    return SourceSet(tuple(images), tuple(names), (), (*faults, *_orphans([path for path, _ in listed])))
+    return SourceSet(tuple(images), tuple(names), (), (*faults, *_orphans([one.path for one in listed])))
 
 
 def label_path(picture: Path) -> Path:
@@ -89,10 +101,16 @@ def label_path(picture: Path) -> Path:
     parts = list(picture.parts)
     for i in range(len(parts) - 2, -1, -1):
         if parts[i] == "images":
-            swapped = Path(*parts[:i], "labels", *parts[i + 1 :]).with_suffix(".txt")
-            beside = picture.with_suffix(".txt")
+            swapped = _text_of(Path(*parts[:i], "labels", *parts[i + 1 :]))
+            beside = _text_of(picture)
             return beside if beside.is_file() and not swapped.is_file() else swapped
-    return picture.with_suffix(".txt")
+    return _text_of(picture)
+
+
+def _text_of(path: Path) -> Path:
+    """The text file of this name, in small or capital letters."""
+    capital = path.with_suffix(".TXT")
+    return capital if capital.is_file() else path.with_suffix(".txt")
 
 
 def _find_config(folder: Path) -> Path:
@@ -108,12 +126,14 @@ def _suggestion(folder: Path) -> str:
     pictures = list(_pictures(folder))
     lines = []
     for key, split in KEYS:
-        inside = sorted({_below(folder, path.parent) for path in pictures if split_of(_below(folder, path)) == split})
+        inside = sorted(
+            {_below(folder, p.parent) or "." for p in pictures if split_of(_below(folder, p) or "") == split}
+        )
         if inside:
             lines.append(f"{key}: {inside[0] if len(inside) == 1 else inside}")
     listing = folder / "classes.txt"
     if listing.is_file():
-        names = [line.strip() for line in listing.read_text(encoding="utf-8").splitlines() if line.strip()]
+        names = [line.strip() for line in _text(listing).splitlines() if line.strip()]
     else:
         ids = {int(word) for path in pictures for word in _first_words(label_path(path)) if word.isdigit()}
         names = [f"class_{i}  # write its name" for i in range(max(ids, default=0) + 1)]
@@ -130,7 +150,7 @@ def _first_words(label: Path) -> list[str]:
 
 def _read_config(path: Path) -> dict[str, Any]:
     try:
-        config = yaml.safe_load(path.read_text(encoding="utf-8"))
+        config = yaml.safe_load(_text(path))
     except yaml.YAMLError as error:
         raise ValueError(f"{path}: not valid YAML: {error}") from error
     if not isinstance(config, dict) or "names" not in config:
@@ -141,12 +161,16 @@ def _read_config(path: Path) -> dict[str, Any]:
 def _class_names(config: dict[str, Any], path: Path) -> list[str]:
     names = config["names"]
     if isinstance(names, dict):
-        if sorted(names) != list(range(len(names))):
+        if set(names) != set(range(len(names))):
             raise ValueError(f"{path}: names: the ids must be 0 to {len(names) - 1}, found {sorted(names, key=str)}")
         names = [names[i] for i in range(len(names))]
     if not isinstance(names, list) or not names:
         raise ValueError(f"{path}: names: expected a list of class names, or a mapping of id to name")
-    names = [str(name) for name in names]
+    if odd := [name for name in names if not isinstance(name, str)]:
+        raise ValueError(
+            f"{path}: names: YAML reads {odd} as numbers or truth values, not as names (0402 would be 258); put each "
+            "name in quotes"
+        )
     if len(set(names)) != len(names):
         raise ValueError(f"{path}: names: a class is named twice: {names}")
     if "nc" in config and config["nc"] != len(names):
@@ -154,16 +178,37 @@ def _class_names(config: dict[str, Any], path: Path) -> list[str]:
     return names
 
 
-def _declared(config: dict[str, Any], config_path: Path) -> Listed:
-    """The pictures of the splits that ``data.yaml`` names."""
-    listed: Listed = []
+def _declared(config: dict[str, Any], config_path: Path) -> list[Listed]:
+    """The pictures of the splits that ``data.yaml`` names.
+
+    Raises:
+        ValueError: it names a picture in two of them.
+    """
+    listed: list[Listed] = []
+    keys: dict[str, str] = {}
     for key, split in KEYS:
         entries = config.get(key) or []
         for entry in entries if isinstance(entries, list) else [entries]:
-            place = _resolve(str(entry), key, config, config_path)
-            found = _pictures(place) if place.is_dir() else _listed_in(place)
-            listed += [(path, split) for path in found]
+            root = _resolve(str(entry), key, config, config_path)
+            found = list(_pictures(root) if root.is_dir() else _listed_in(root))
+            if not root.is_dir() and found:
+                root = Path(os.path.commonpath([path.parent for path in found]))
+            for path in found:
+                other = keys.setdefault(os.path.normpath(path), key)
+                if other != key:
+                    raise ValueError(
+                        f"{config_path}: {path} stands under '{other}' and under '{key}'; give each split pictures of "
+                        "its own, or delete both keys and let Retort cut"
+                    )
+                inside = _below(config_path.parent, path) or f"{key}/{_below(root, path) or path.name}"
+                listed.append(Listed(path, split, inside))
     return listed
+
+
+def _found(folder: Path) -> list[Listed]:
+    """The pictures below a folder, with the splits that its folders are named after."""
+    places = [(path, path.relative_to(folder).as_posix()) for path in _pictures(folder)]
+    return [Listed(path, split_of(place), place) for path, place in places]
 
 
 def _resolve(entry: str, key: str, config: dict[str, Any], config_path: Path) -> Path:
@@ -178,7 +223,7 @@ def _resolve(entry: str, key: str, config: dict[str, Any], config_path: Path) ->
 
 
 def _listed_in(listing: Path) -> Iterator[Path]:
-    for number, line in enumerate(listing.read_text(encoding="utf-8").splitlines(), start=1):
+    for number, line in enumerate(_text(listing).splitlines(), start=1):
         if not line.strip():
             continue
         path = listing.parent / line.strip()
@@ -192,23 +237,29 @@ def _pictures(folder: Path) -> Iterator[Path]:
     yield from sorted(path for path in folder.rglob("*") if path.suffix.lower() in PICTURE_SUFFIXES and path.is_file())
 
 
-def _below(folder: Path, path: Path) -> str:
-    """The path relative to the folder where it is below it, else as it is; posix."""
+def _below(folder: Path, path: Path) -> str | None:
+    """The path relative to the folder, posix; None where it is not below it. Links are taken as they stand."""
+    relative = Path(os.path.relpath(path, folder)).as_posix()
+    return None if relative.startswith("..") else relative
+
+
+def _text(path: Path) -> str:
+    """A text file, with or without a byte order mark.
+
+    Raises:
+        ValueError: it is not text; names the file.
+    """
     try:
-        return path.resolve().relative_to(folder.resolve()).as_posix()
-    except ValueError:
-        return path.as_posix()
+        return path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path}: not a text file in UTF-8 ({error}); save it again as such") from error
 
 
 def _read_labels(
     label: Path, picture: Path, names: list[str]
 ) -> tuple[NDArray[np.float64], tuple[str, ...], list[str]]:
     """Corners in pixels (n, 4), class names, and the faults of one label file."""
-    try:
-        text = label.read_text(encoding="utf-8")
-    except UnicodeDecodeError:
-        return np.zeros((0, 4)), (), [f"{label}: not a text file; write its labels again"]
-    labels, faults = parse_yolo(text, len(names))
+    labels, faults = parse_yolo(_text(label), len(names))
     told = [f"{label}, line {fault.line}: {fault.message}" for fault in faults]
     width_px, height_px = _size_px(picture)
     boxes = yolo_to_xyxy(labels.boxes_cxcywh, width_px, height_px)
@@ -220,7 +271,8 @@ def _size_px(picture: Path) -> tuple[int, int]:
     try:
         with Image.open(picture) as header:
             width_px, height_px = header.size
-            sideways = header.getexif().get(EXIF_ORIENTATION) in SIDEWAYS
+            turned = header.format == "TIFF"  # Pillow has turned the size of these already
+            sideways = not turned and header.getexif().get(EXIF_ORIENTATION) in SIDEWAYS
     except (OSError, SyntaxError) as error:
         raise ValueError(f"{picture}: cannot be read as a picture ({error}); copy it again from its source") from error
     return (height_px, width_px) if sideways else (width_px, height_px)
@@ -230,7 +282,7 @@ def _orphans(pictures: list[Path]) -> list[str]:
     """A fault for the label files in the pictures' label folders that have no picture."""
     wanted = {label_path(path) for path in pictures}
     folders = sorted({label.parent for label in wanted})
-    found = [path for folder in folders if folder.is_dir() for path in sorted(folder.glob("*.txt"))]
+    found = [p for folder in folders if folder.is_dir() for p in sorted(folder.iterdir()) if p.suffix.lower() == ".txt"]
     orphans = [str(path) for path in found if path not in wanted and path.name.lower() not in NOT_LABELS]
     if not orphans:
         return []

@@ -72,3 +72,43 @@ def test_broken_json_names_the_line(tmp_path: Path) -> None:
     path.write_text(path.read_text()[:200])
     with pytest.raises(ValueError, match=r"instances\.json, line \d+: not valid JSON"):
         load_coco(photos, path, None)
+
+
+@pytest.mark.parametrize(
+    ("categories", "told"),
+    [
+        ([{"id": 30, "name": "short"}, {"id": 4, "name": "short"}], r"categories: name \['short'\] stands there more"),
+        ([{"id": 4, "name": "dent"}, {"id": 4, "name": "short"}], r"categories: id \[4\] stands there more than once"),
+        ([{"id": [4], "name": "dent"}], "categories, entry 1: id is neither a number nor text"),
+    ],
+)
+def test_categories_that_are_not_told_apart_are_refused(tmp_path: Path, categories: Any, told: str) -> None:
+    with pytest.raises(ValueError, match=told):
+        load_coco(*make_coco(tmp_path, content() | {"categories": categories}), None)
+
+
+def test_ids_of_two_kinds_have_an_order(tmp_path: Path) -> None:
+    values = content() | {"categories": [{"id": "30", "name": "dent"}, {"id": 4, "name": "scratch"}, *THIRTY]}
+    assert load_coco(*make_coco(tmp_path, values), None).classes == ("dent", "bridge", "scratch")
+
+
+THIRTY = [{"id": 30, "name": "bridge"}]
+
+
+def test_what_the_file_says_of_a_picture_goes_on(tmp_path: Path) -> None:
+    values = content()
+    values["images"][0] |= {"width": 100, "height": 60}
+    values["images"][1] |= {"width": 0, "height": 0}  # as tools write it that do not know
+    values["annotations"].append({"id": 3, "image_id": 9, "category_id": 4, "bbox": [0, 0, 5, 5], "iscrowd": 1})
+    first, second = load_coco(*make_coco(tmp_path, values), None).images
+    assert (first.told_wh_px, second.told_wh_px) == ((100, 60), None)
+    assert second.unsure, "a crowd without boxes is no defect-free board"
+
+
+def test_a_file_in_another_encoding_is_named(tmp_path: Path) -> None:
+    photos, path = make_coco(tmp_path, content())
+    path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes())
+    assert load_coco(photos, path, None).faults == ()
+    path.write_bytes(path.read_bytes().replace(b"dent", b"d\xe9nt"))
+    with pytest.raises(ValueError, match=r"instances\.json: not a text file in UTF-8"):
+        load_coco(photos, path, None)

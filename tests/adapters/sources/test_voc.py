@@ -59,3 +59,22 @@ def test_missing_folders_name_the_key(tmp_path: Path) -> None:
         load_voc(tmp_path / "none", xml, None)
     with pytest.raises(FileNotFoundError, match="no XML files in it"):
         load_voc(pictures, pictures, None)
+
+
+def test_a_picture_does_not_get_the_labels_of_its_namesake(tmp_path: Path) -> None:
+    pictures, xml = make_voc(tmp_path)
+    (xml / "test/a.xml").unlink()
+    source = load_voc(pictures, xml, None)
+    (fault,) = source.faults
+    assert "1 pictures have no XML file" in fault
+    assert "test/a.jpg" in fault
+    assert [i.image_id for i in source.images] == ["a", "b"]
+
+
+def test_the_size_that_an_annotation_tells_goes_on(tmp_path: Path) -> None:
+    pictures, xml = make_voc(tmp_path)
+    size = "<size><width>{}</width><height>40</height></size>"
+    (xml / "train/a.xml").write_text(f"<annotation>{size.format(30)}</annotation>")
+    (xml / "train/b.xml").write_text(f"<annotation>{size.format(0)}</annotation>")
+    found = {i.image_id: i.told_wh_px for i in load_voc(pictures, xml, None).images}
+    assert found == {"test-a": None, "train-a": (30, 40), "b": None}

@@ -6,6 +6,7 @@ import pytest
 from PIL import Image
 from yolo_folder import LINE, jpeg, make_yolo
 
+from kd_steps.adapters.images import decode_bgr
 from kd_steps.adapters.sources.yolo import load_yolo
 
 
@@ -122,3 +123,87 @@ def test_a_rotated_photograph_has_its_displayed_size(tmp_path: Path) -> None:
     image = load_yolo(tmp_path, None).images[0]
     np.testing.assert_allclose(image.boxes_xyxy_px, [[15, 30, 25, 50]])
     assert cv2.imread(str(target), cv2.IMREAD_COLOR).shape == (80, 40, 3)
+
+
+@pytest.mark.parametrize("suffix", [".jpg", ".png", ".webp", ".tif"])
+def test_a_rotated_photograph_of_any_kind_has_its_displayed_size(tmp_path: Path, suffix: str) -> None:
+    """Pillow turns the size of a TIFF by itself, of the others it does not."""
+    make_yolo(tmp_path)
+    target = tmp_path / f"images/train/turned{suffix}"
+    exif = Image.Exif()
+    exif[0x0112] = 6  # a quarter turn
+    Image.fromarray(np.zeros((40, 80, 3), np.uint8)).save(target, exif=exif)
+    (tmp_path / "labels/train/turned.txt").write_text("0 0.5 0.5 1 1\n")
+    (image,) = [i for i in load_yolo(tmp_path, None).images if i.image_id == "turned"]
+    np.testing.assert_allclose(image.boxes_xyxy_px, [[0, 0, 40, 80]])
+    assert decode_bgr(image.read(), image.picture).shape == (80, 40, 3)
+
+
+def boards_of(folder: Path) -> dict[str, set[str]]:
+    """The boards of each split."""
+    images = load_yolo(folder, None).images
+    return {str(split): {i.group for i in images if i.split == split} for split in {i.split for i in images}}
+
+
+def test_pictures_that_lie_elsewhere_have_boards_of_their_own(tmp_path: Path) -> None:
+    """``path`` may point anywhere; a folder named ``test`` on the way there says nothing."""
+    data, config = make_yolo(tmp_path / "test/mine"), tmp_path / "config"
+    config.mkdir()
+    text = (data / "data.yaml").read_text()
+    (config / "data.yaml").write_text(f"path: ../test/mine\n{text}")
+    found = boards_of(config)
+    assert {split: len(boards) for split, boards in found.items()} == {"train": 12, "val": 3, "test": 4}
+    assert not found["train"] & found["test"]
+    (config / "data.yaml").write_text("train: list.txt\nval: ../test/mine/images/val\nnames: [scratch, dent]\n")
+    pictures = sorted((data / "images/train").iterdir())
+    (config / "list.txt").write_text("\n".join(map(str, pictures)))
+    assert len(boards_of(config)["train"]) == 12
+
+
+def test_linked_pictures_are_where_their_links_are(tmp_path: Path) -> None:
+    """As DVC's own checkouts may be."""
+    data, store = make_yolo(tmp_path / "data"), tmp_path / "test/cache"
+    store.mkdir(parents=True)
+    for number, path in enumerate(sorted((data / "images").rglob("*.jpg"))):
+        path.rename(store / f"{number}")
+        path.symlink_to(store / f"{number}")
+    assert {split: len(boards) for split, boards in boards_of(data).items()} == {"train": 12, "val": 3, "test": 4}
+
+
+def test_defect_free_boards_may_be_a_split(tmp_path: Path) -> None:
+    make_yolo(tmp_path)
+    for kind in ("images", "labels"):
+        (tmp_path / kind / "good").mkdir()
+    (tmp_path / "images/good/g.jpg").write_bytes(jpeg(99))
+    (tmp_path / "labels/good/g.txt").touch()
+    (tmp_path / "data.yaml").write_text((tmp_path / "data.yaml").read_text() + "defect_free: images/good\n")
+    assert [i.image_id for i in load_yolo(tmp_path, None).images if i.split == "defect_free"] == ["g"]
+
+
+def test_a_picture_in_two_splits_is_told_with_both(tmp_path: Path) -> None:
+    """As sets for a first try have it, whose val is their train."""
+    make_yolo(tmp_path)
+    (tmp_path / "data.yaml").write_text("train: images/train\nval: images/train\nnames: [scratch, dent]\n")
+    with pytest.raises(ValueError, match=r"train0\.jpg stands under 'train' and under 'val'; give each split"):
+        load_yolo(tmp_path, None)
+
+
+@pytest.mark.parametrize("names", ["{0: 0402, 1: 0603}", "[NO, YES]", "{0: a, x: b}"])
+def test_names_that_yaml_reads_as_something_else_are_refused(tmp_path: Path, names: str) -> None:
+    make_yolo(tmp_path)
+    (tmp_path / "data.yaml").write_text(f"train: images/train\nnames: {names}\n")
+    with pytest.raises(ValueError, match=r"data\.yaml: names: (YAML reads .* put each name in quotes|the ids must be)"):
+        load_yolo(tmp_path, None)
+
+
+def test_byte_order_marks_capital_suffixes_and_other_encodings(tmp_path: Path) -> None:
+    make_yolo(tmp_path)
+    labels = tmp_path / "labels/train"
+    (labels / "train0.txt").write_bytes("\ufeff1 0.5 0.5 0.25 0.25\n".encode())
+    (labels / "train1.txt").rename(labels / "train1.TXT")
+    (labels / "train2.txt").write_bytes("0 0.5 0.5 0.25 0.25 \u00e9\n".encode("latin-1"))
+    (tmp_path / "data.yaml").write_bytes(b"\xef\xbb\xbf" + (tmp_path / "data.yaml").read_bytes())
+    source = load_yolo(tmp_path, None)
+    (fault,) = source.faults
+    assert "train2.txt: not a text file in UTF-8" in fault
+    assert [i.class_names for i in source.images[:2]] == [("dent",), ("scratch",)]
