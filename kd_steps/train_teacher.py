@@ -71,8 +71,8 @@ def main() -> None:
         training=measured,
         lineage={"weights": section.weights, "weights_sha256": section.weights_sha256},
     )
-    (FOLDER / "fingerprint.json").unlink()
     write_json(Path("metrics/alone/teacher.json"), measured)
+    (FOLDER / "fingerprint.json").unlink()  # last: without it, finished weights are trained anew
 
 
 def fingerprint(
