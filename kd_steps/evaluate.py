@@ -47,7 +47,7 @@ def main() -> None:
     boards = test.boards("test")
     counts = resample_boards(boards, params.evaluate.bootstrap_samples, draws)
     matches = {name: match(detections[name], manifest, test) for name, manifest in manifests.items()}
-    samples = {name: sample_ap(matches[name], counts, len(set(boards))) for name in manifests}
+    samples = {name: sample_ap(matches[name], counts, boards) for name in manifests}
     entries = {
         name: {
             **identity(manifest),

@@ -72,7 +72,7 @@ def main() -> None:
         lineage={"weights": section.weights, "weights_sha256": section.weights_sha256},
     )
     write_json(Path("metrics/alone/teacher.json"), measured)
-    (FOLDER / "fingerprint.json").unlink()  # last: without it, finished weights are trained anew
+    (FOLDER / "fingerprint.json").unlink()
 
 
 def fingerprint(

@@ -87,8 +87,9 @@ def set_state(store: Store, name: str, version: str, state: State) -> None:
     store.client.set_model_version_tag(name, version, STATE_TAG, state)
     _set_mlflow_stage(store, name, version, MLFLOW_STAGE[state])
     if before is not None and before != version:
-        store.client.set_model_version_tag(name, before, STATE_TAG, RETIRED)
-        _set_mlflow_stage(store, name, before, "Archived")
+        stays = holder(store, name, other) == before  # a person may have given it the other alias as well
+        store.client.set_model_version_tag(name, before, STATE_TAG, other if stays else RETIRED)
+        _set_mlflow_stage(store, name, before, MLFLOW_STAGE[other] if stays else "Archived")
 
 
 def _ensure_model(store: Store, name: str) -> None:

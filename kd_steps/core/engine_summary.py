@@ -52,21 +52,31 @@ class ApSample:
         measured: on all pictures, shape (1, classes, 10).
         resampled: on each resample, shape (samples, classes, 10).
         n_boards: boards that the test pictures show, which the resamples draw from.
+        class_boards: boards that show each class, shape (classes,).
         n_objects: objects of each class, shape (classes,).
     """
 
     measured: FloatArray
     resampled: FloatArray
     n_boards: int
+    class_boards: NDArray[np.int64]
     n_objects: NDArray[np.int64]
 
 
-def sample_ap(matches: Matches, image_counts: NDArray[np.int64], n_boards: int) -> ApSample:
-    """Average precision with its resamples; ``image_counts`` is one table for all engines, which pairs them."""
+def sample_ap(matches: Matches, image_counts: NDArray[np.int64], boards: Sequence[str]) -> ApSample:
+    """Average precision with its resamples; ``image_counts`` is one table for all engines, which pairs them.
+
+    Args:
+        matches: of one engine.
+        image_counts: from :func:`kd_steps.core.metrics.resample_boards`.
+        boards: the board of each picture.
+    """
+    shown = pd.DataFrame(matches.n_objects > 0).groupby(list(boards)).any()
     return ApSample(
         measured=average_precision(matches),
         resampled=average_precision(matches, image_counts),
-        n_boards=n_boards,
+        n_boards=len(shown),
+        class_boards=shown.sum().to_numpy(dtype=np.int64),
         n_objects=matches.n_objects.sum(axis=0),
     )
 
@@ -125,7 +135,7 @@ def class_ap50_intervals(sample: ApSample, confidence_level: float) -> list[Inte
         # A resample without an object of a rare class says nothing of it; Wilson's interval covers the small number.
         known = replicates[~np.isnan(replicates)]
         value, n = float(sample.measured[0, index, 0]), int(n_objects)
-        measured = interval_of(value, known, confidence_level, n, sample.n_boards)
+        measured = interval_of(value, known, confidence_level, n, int(sample.class_boards[index]))
         intervals.append(with_wilson(measured, confidence_level))
     return intervals
 

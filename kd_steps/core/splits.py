@@ -83,6 +83,7 @@ def cut_splits(candidates: Sequence[Candidate], rules: SplitRules) -> SplitPlan:
         )
         if split not in splits
     ]
+    warnings += _single_boards(candidates, splits)
     warnings += _leaks(candidates, splits, rules.near_duplicate_bits)
     return SplitPlan(splits, warnings, faults)
 
@@ -219,12 +220,25 @@ def _name_defect_free(candidates: Sequence[Candidate], splits: list[SourceSplit 
     if not empty:
         warnings.append(
             "no defect-free pictures: false alarms on good boards cannot be measured, so the gate will let no engine "
-            "pass; give the source some (test pictures without objects, or a split or folder named defect_free)"
+            "pass; give the source some (test pictures without objects, or a split named defect_free)"
         )
         return
     for i in empty:
         splits[i] = "defect_free"
     warnings.append(f"{len(empty)} test pictures without objects are used as the defect-free boards")
+
+
+def _single_boards(candidates: Sequence[Candidate], splits: Sequence[SourceSplit | None]) -> list[str]:
+    """A warning for each judged split whose pictures are all of one board: no interval can be told from it."""
+    told = []
+    for split in ("test", "defect_free"):
+        boards = [c.group for c, own in zip(candidates, splits, strict=True) if own == split]
+        if len(boards) > 1 and len(set(boards)) == 1:
+            told.append(
+                f"all {len(boards)} {split} pictures count as one board ('{boards[0]}'), so the gate will let no "
+                "engine pass; prepare.splits.group_pattern tells which board a picture shows"
+            )
+    return told
 
 
 def _leaks(candidates: Sequence[Candidate], splits: list[SourceSplit | None], bits: int) -> list[str]:

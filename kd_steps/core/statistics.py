@@ -39,10 +39,10 @@ class Interval:
 
 
 def interval_of(value: float, replicates: FloatArray, confidence_level: float, n: int, units: int) -> Interval:
-    """The expanded percentile interval of bootstrap replicates around a point estimate.
+    """The wider at each end of two intervals: the replicates' percentiles, and Student's t with their spread.
 
-    The plain percentiles of a few units are too narrow; they are taken further out, as far as Student's t lies beyond
-    the normal (Hesterberg, "What Teachers Should Know About the Bootstrap", Am. Stat. 69, 2015, §5.2). A single unit
+    Resamples of a few units never reach beyond the outermost, so that their percentiles are far too narrow (Hesterberg,
+    "What Teachers Should Know About the Bootstrap", Am. Stat. 69, 2015, §5); t knows how few they are. A single unit
     tells nothing of others. A replicate that could not be computed (NaN, such as a ratio to nothing) leaves the ends
     unknown: dropping it would narrow the interval exactly where the sample is too small.
 
@@ -57,10 +57,12 @@ def interval_of(value: float, replicates: FloatArray, confidence_level: float, n
         return Interval(None, None, None, n)
     if units < 2 or replicates.size == 0 or not np.isfinite(replicates).all():
         return Interval(float(value), None, None, n)
-    t = float(stdtrit(units - 1, (1 + confidence_level) / 2))
-    tail = stdlib_statistics.NormalDist().cdf(-t * math.sqrt(units / (units - 1)))
+    tail = (1 - confidence_level) / 2
     low, high = np.quantile(replicates, [tail, 1 - tail])
-    return Interval(float(value), float(low), float(high), n)
+    # The spread of resamples is that of the units divided by their number, not by one less.
+    standard_error = float(np.std(replicates)) * math.sqrt(units / (units - 1))
+    reach = float(stdtrit(units - 1, 1 - tail)) * standard_error
+    return _hull(Interval(float(value), float(low), float(high), n), value - reach, value + reach)
 
 
 def bootstrap_interval(
@@ -137,7 +139,7 @@ def mean_count_interval(
         float(counts.mean()), (weights @ counts) / weights.sum(axis=1), confidence_level, boards, boards
     )
     low, high = poisson_interval(int(counts.sum()), confidence_level)
-    return _hull(resampled, low / n, high / n)
+    return _within(_hull(resampled, low / n, high / n), 0, math.inf)
 
 
 def with_wilson(interval: Interval, confidence_level: float) -> Interval:
@@ -149,7 +151,7 @@ def with_wilson(interval: Interval, confidence_level: float) -> Interval:
     if interval.value is None or interval.low is None or not interval.n:
         return interval
     low, high = wilson_interval(interval.value, interval.n, confidence_level)
-    return _hull(interval, low, high)
+    return _within(_hull(interval, low, high), 0, 1)
 
 
 def wilson_interval(share: float, n: int, confidence_level: float) -> tuple[float, float]:
@@ -178,6 +180,13 @@ def _hull(interval: Interval, low: float, high: float) -> Interval:
     if interval.low is None or interval.high is None:
         return interval
     return Interval(interval.value, min(interval.low, low), max(interval.high, high), interval.n)
+
+
+def _within(interval: Interval, least: float, most: float) -> Interval:
+    """The interval cut to what the quantity can be."""
+    if interval.low is None or interval.high is None:
+        return interval
+    return Interval(interval.value, max(interval.low, least), min(interval.high, most), interval.n)
 
 
 def _poisson_mean_with(count: int, probability: float) -> float:

@@ -49,6 +49,10 @@ def test_an_alias_that_a_person_set_stays(store, run_id, engine):
     store.client.set_registered_model_alias("three", "production", first.version)  # as MLflow's page does
     versions.register_engine(store, "three", run_id, engine, {"engine_digest": "a" * 64})
     assert versions.holder(store, "three", "production") == first.version
+    second = versions.register_engine(store, "three", run_id, engine, {"engine_digest": "b" * 64})
+    assert versions.holder(store, "three", "candidate") == second.version
+    kept = store.client.get_model_version("three", first.version)
+    assert (kept.tags["state"], kept.current_stage) == ("production", "Production")
 
 
 def test_a_digest_that_is_none_is_refused(store):

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -18,7 +20,7 @@ from kd_steps.core.engine_summary import (
 )
 from kd_steps.core.evaluation_set import evaluation_set
 from kd_steps.core.matching import match_detections
-from kd_steps.core.metrics import resample_images
+from kd_steps.core.metrics import resample_boards, resample_images
 from kd_steps.core.statistics import wilson_interval
 
 
@@ -28,7 +30,7 @@ def samples_of(seed: int, n_images: int) -> tuple[ApSample, ApSample]:
     counts = resample_images(n_images, 200, np.random.default_rng(0))
     teacher = match_detections(truth, found, image_ids, [0, 1, 2])
     student = match_detections(truth, found.iloc[::2], image_ids, [0, 1, 2])
-    return sample_ap(student, counts, n_images), sample_ap(teacher, counts, n_images)
+    return sample_ap(student, counts, image_ids), sample_ap(teacher, counts, image_ids)
 
 
 def times_of(generator: np.random.Generator, rounds: int, **factors: float) -> pd.DataFrame:
@@ -49,9 +51,7 @@ def test_the_paired_ratio_is_narrower_than_the_unpaired_one() -> None:
     assert paired.low is not None
     assert paired.high is not None
     assert paired.low < paired.value < paired.high
-    shuffled = ApSample(
-        teacher.measured, np.random.default_rng(1).permutation(teacher.resampled), teacher.n_boards, teacher.n_objects
-    )
+    shuffled = replace(teacher, resampled=np.random.default_rng(1).permutation(teacher.resampled))
     unpaired = map_ratio(student, shuffled, 3, 0.95)
     assert unpaired.low is not None
     assert unpaired.high is not None
@@ -70,14 +70,14 @@ def test_more_pictures_narrow_the_ratio() -> None:
 
 def test_a_teacher_that_finds_nothing_leaves_the_ratio_unknown() -> None:
     student, teacher = samples_of(3, 20)
-    blind = ApSample(teacher.measured * 0, teacher.resampled * 0, teacher.n_boards, teacher.n_objects)
+    blind = replace(teacher, measured=teacher.measured * 0, resampled=teacher.resampled * 0)
     ratio = map_ratio(student, blind, 3, 0.95)
     assert (ratio.value, ratio.low, ratio.high, ratio.n) == (None, None, None, 20)
 
 
 def test_new_classes_do_not_move_the_ratio() -> None:
     student, teacher = samples_of(3, 40)
-    base = ApSample(teacher.measured[:, :2], teacher.resampled[:, :2], teacher.n_boards, teacher.n_objects[:2])
+    base = replace(teacher, measured=teacher.measured[:, :2], resampled=teacher.resampled[:, :2])
     assert map_ratio(student, base, 2, 0.95) == map_ratio(student, teacher, 2, 0.95)
     assert map_ratio(student, teacher, 2, 0.95) != map_ratio(student, teacher, 3, 0.95)
 
@@ -88,12 +88,27 @@ def test_three_objects_all_found_prove_little() -> None:
         columns=["image_id", "class_id", "x1_px", "y1_px", "x2_px", "y2_px"],
     )
     matches = match_detections(truth, truth.assign(score=0.9), ["b0", "b1", "b2"], [0, 1])
-    sample = sample_ap(matches, resample_images(3, 100, np.random.default_rng(0)), 3)
+    sample = sample_ap(matches, resample_images(3, 100, np.random.default_rng(0)), ["b0", "b1", "b2"])
     found, absent = class_ap50_intervals(sample, 0.95)
     assert found.value == 1
     assert found.low == pytest.approx(wilson_interval(1.0, 3, 0.95)[0])
     assert found.n == 3
     assert (absent.value, absent.low, absent.n) == (None, None, 0)
+
+
+def test_a_class_that_one_board_shows_is_not_proven_by_the_others() -> None:
+    corners = ["x1_px", "y1_px", "x2_px", "y2_px"]
+    truth = pd.DataFrame(
+        [(f"p{k}", 0, 0, 0, 10, 10) for k in range(30)] + [(f"p{k}", 1, 20, 0, 30, 10) for k in range(2)],
+        columns=["image_id", "class_id", *corners],
+    )
+    pictures, boards = [f"p{k}" for k in range(30)], [f"b{k // 2}" for k in range(30)]
+    matches = match_detections(truth, truth.assign(score=0.9), pictures, [0, 1])
+    sample = sample_ap(matches, resample_boards(boards, 200, np.random.default_rng(0)), boards)
+    assert (sample.n_boards, sample.class_boards.tolist()) == (15, [15, 1])
+    common, alone = class_ap50_intervals(sample, 0.95)
+    assert common.low is not None
+    assert (alone.value, alone.low, alone.high, alone.n) == (1, None, None, 2)
 
 
 def test_latency_is_told_by_phase_and_against_the_teacher() -> None:

@@ -101,6 +101,13 @@ def test_pictures_that_may_show_something_are_no_defect_free_boards() -> None:
     assert all(i % 4 == 2 for i in free)
 
 
+def test_test_pictures_of_one_board_are_warned_of() -> None:
+    pictures = [picture(i, str(i), "train") for i in range(20)] + [picture(i, "one", "test") for i in range(20, 25)]
+    told = "\n".join(cut_splits(pictures, RULES).warnings)
+    assert "all 5 test pictures count as one board ('one'), so the gate will let no engine pass" in told
+    assert "group_pattern" in told
+
+
 def test_boards_kept_in_train_never_go_to_validation() -> None:
     for seed in range(20):
         pictures = [replace(picture(i, str(i // 2), "train"), keep_in_train=i % 4 == 0) for i in range(20)]

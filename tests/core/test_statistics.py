@@ -144,11 +144,11 @@ def test_alarms_that_go_with_boards_are_covered_as_often_as_it_says() -> None:
             assert found.low is not None
             assert found.high is not None
             covered[name] += found.low <= 0.4 <= found.high
-    assert covered["boards"] / 200 > 0.83  # skewed rates; means of ten do not reach 95 %
+    assert covered["boards"] / 200 > 0.85  # skewed rates; means of ten do not reach 95 %
     assert covered["pictures"] / 200 < 0.7, "pictures of a board are no independent draws"
 
 
-@pytest.mark.parametrize("n", [3, 5, 10])
+@pytest.mark.parametrize("n", [2, 3, 5, 10])
 def test_a_few_units_are_covered_as_often_as_it_says(n: int) -> None:
     generator, covered = np.random.default_rng(n), 0
     for _ in range(400):
@@ -158,7 +158,7 @@ def test_a_few_units_are_covered_as_often_as_it_says(n: int) -> None:
         assert interval.low is not None
         assert interval.high is not None
         covered += interval.low <= 1 <= interval.high
-    assert covered / 400 > {3: 0.72, 5: 0.88, 10: 0.91}[n]  # three values have no resample beyond their extremes
+    assert covered / 400 > 0.92
 
 
 @given(value=st.floats(0, 1), n=st.integers(1, 500), level=LEVELS)

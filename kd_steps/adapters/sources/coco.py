@@ -13,7 +13,7 @@ from kd_steps.core.naming import PICTURE_SUFFIXES, board_of, picture_ids, split_
 from kd_steps.core.records import SourceImage, SourceSet
 
 Objects = list[tuple[str, list[float]]]
-IDS = ("id", "image_id", "category_id")
+IDS = {"images": ("id",), "annotations": ("image_id", "category_id"), "categories": ("id",)}
 
 
 def load_coco(images: Path, annotations: Path, group_pattern: str | None) -> SourceSet:
@@ -67,6 +67,11 @@ def load_coco(images: Path, annotations: Path, group_pattern: str | None) -> Sou
             )
         )
     faults += _strays(images, [str(entry["file_name"]) for entry in entries], missing, annotations)
+    unsure = [i.picture for i in found if i.unsure and i.split == "defect_free"]
+    if unsure:
+        faults.append(
+            f"{annotations}: {told_files(unsure)}: a defect-free picture with a crowd region; move or mend it"
+        )
     known = {entry["id"] for entry in entries}
     lost = sorted(str(image) for image in objects if image not in known)
     if lost:
@@ -80,15 +85,17 @@ def _class_names(categories: list[dict[str, Any]], path: Path) -> dict[Any, str]
     """Class names by category id, in the order of the ids.
 
     Raises:
-        ValueError: an id or a name stands there twice, or names are no text.
+        ValueError: an id or a name stands there twice, or a name is no text.
     """
+    if odd := [category["name"] for category in categories if not isinstance(category["name"], str)]:
+        raise ValueError(f"{path}: categories: the names {odd} are no text; put each in quotes")
     for field in ("id", "name"):
         repeated = [value for value, n in Counter(category[field] for category in categories).items() if n > 1]
         if repeated:
             raise ValueError(f"{path}: categories: {field} {repeated} stands there more than once; give each its own")
-    numbers = all(isinstance(category["id"], int) for category in categories)
+    numbers = all(isinstance(category["id"], int | float) for category in categories)
     ordered = sorted(categories, key=lambda category: category["id"] if numbers else str(category["id"]))
-    return {category["id"]: str(category["name"]) for category in ordered}
+    return {category["id"]: category["name"] for category in ordered}
 
 
 def _read(path: Path) -> dict[str, Any]:
@@ -112,7 +119,7 @@ def _read(path: Path) -> dict[str, Any]:
             absent = [field for field in fields if not isinstance(entry, dict) or field not in entry]
             if absent:
                 raise ValueError(f"{path}: {key}, entry {number}: {', '.join(absent)} missing; export it again")
-            odd = [field for field in IDS if field in entry and not isinstance(entry[field], int | str)]
+            odd = [field for field in IDS[key] if not isinstance(entry[field], int | float | str)]
             if odd:
                 raise ValueError(f"{path}: {key}, entry {number}: {', '.join(odd)} is neither a number nor text")
     return dict(content)

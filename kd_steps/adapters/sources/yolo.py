@@ -93,7 +93,10 @@ def load_yolo(folder: Path, group_pattern: str | None) -> SourceSet:
             f"{len(unlabelled)} pictures have no label file: {told_files(unlabelled)}; add it (an empty .txt file says "
             "'no objects'), or delete the picture"
         )
-    return SourceSet(tuple(images), tuple(names), (), (*faults, *_orphans([one.path for one in listed])))
+    warnings = []
+    if any(one.split for one in listed) and "defect_free" not in config and (folder / "images/defect_free").is_dir():
+        warnings.append(f"{folder / 'images/defect_free'} is left alone: {config_path} has no key 'defect_free' for it")
+    return SourceSet(tuple(images), tuple(names), tuple(warnings), (*faults, *_orphans([one.path for one in listed])))
 
 
 def label_path(picture: Path) -> Path:
@@ -109,8 +112,8 @@ def label_path(picture: Path) -> Path:
 
 def _text_of(path: Path) -> Path:
     """The text file of this name, in small or capital letters."""
-    capital = path.with_suffix(".TXT")
-    return capital if capital.is_file() else path.with_suffix(".txt")
+    small, capital = path.with_suffix(".txt"), path.with_suffix(".TXT")
+    return capital if capital.is_file() and not small.is_file() else small
 
 
 def _find_config(folder: Path) -> Path:
@@ -184,25 +187,37 @@ def _declared(config: dict[str, Any], config_path: Path) -> list[Listed]:
     Raises:
         ValueError: it names a picture in two of them.
     """
-    listed: list[Listed] = []
+    found: list[tuple[Path, SourceSplit, Path | None]] = []  # with the folder of a split that has but one
     keys: dict[str, str] = {}
     for key, split in KEYS:
         entries = config.get(key) or []
-        for entry in entries if isinstance(entries, list) else [entries]:
-            root = _resolve(str(entry), key, config, config_path)
-            found = list(_pictures(root) if root.is_dir() else _listed_in(root))
-            if not root.is_dir() and found:
-                root = Path(os.path.commonpath([path.parent for path in found]))
-            for path in found:
+        roots = [
+            _resolve(str(e), key, config, config_path) for e in (entries if isinstance(entries, list) else [entries])
+        ]
+        for root in roots:
+            for path in _pictures(root) if root.is_dir() else _listed_in(root):
                 other = keys.setdefault(os.path.normpath(path), key)
                 if other != key:
                     raise ValueError(
                         f"{config_path}: {path} stands under '{other}' and under '{key}'; give each split pictures of "
                         "its own, or delete both keys and let Retort cut"
                     )
-                inside = _below(config_path.parent, path) or f"{key}/{_below(root, path) or path.name}"
-                listed.append(Listed(path, split, inside))
-    return listed
+                found.append((path, split, root if root.is_dir() and len(roots) == 1 else None))
+    outside = [path.parent for path, _, own in found if own is None and _below(config_path.parent, path) is None]
+    common = Path(os.path.commonpath(outside)) if outside else config_path.parent
+    return [
+        # A split's own folder, whatever its name, is no board; where there are several they may be boards.
+        Listed(
+            path,
+            split,
+            f"{split}/{_below(own, path)}" if own else _below(config_path.parent, path) or _inside(common, path),
+        )
+        for path, split, own in found
+    ]
+
+
+def _inside(folder: Path, path: Path) -> str:
+    return Path(os.path.relpath(path, folder)).as_posix()
 
 
 def _found(folder: Path) -> list[Listed]:
@@ -239,7 +254,7 @@ def _pictures(folder: Path) -> Iterator[Path]:
 
 def _below(folder: Path, path: Path) -> str | None:
     """The path relative to the folder, posix; None where it is not below it. Links are taken as they stand."""
-    relative = Path(os.path.relpath(path, folder)).as_posix()
+    relative = _inside(folder, path)
     return None if relative.startswith("..") else relative
 
 

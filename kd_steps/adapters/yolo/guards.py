@@ -66,6 +66,6 @@ def _message(what: str, wrong: Sequence[str], pictures: Sequence[str], epoch: in
     return (
         f"the {what} is not finite in epoch {epoch + 1} ({'; '.join(wrong)}), in the batch of {named}. The training "
         f"stopped before its weights were touched; {kept}. Look at these pictures, their labels and the teacher's "
-        "answers to them; if they are sound, go on with compute.precision: fp32, or begin anew with a lower lr0, "
-        "clip_norm or weight of the term"
+        "answers to them; if they are sound, set compute.precision: fp32, or lower lr0, clip_norm or the term's "
+        "weight; another recipe or another cache begins anew"
     )

@@ -76,7 +76,7 @@ class RetortTrainer(DetectionTrainer):
         if checkpoint and live:
             model.load_state_dict(live["model"])
             checkpoint, self.lr_scale = resuming.complete(checkpoint, weights, live), live["lr_scale"]
-            self.seconds_before = live["seconds"]
+            self.seconds_before = live.get("seconds", 0.0)  # none in those of before
         self.model = self.spec.precision.lay_out(model)
         return checkpoint
 

@@ -80,6 +80,8 @@ def test_broken_json_names_the_line(tmp_path: Path) -> None:
         ([{"id": 30, "name": "short"}, {"id": 4, "name": "short"}], r"categories: name \['short'\] stands there more"),
         ([{"id": 4, "name": "dent"}, {"id": 4, "name": "short"}], r"categories: id \[4\] stands there more than once"),
         ([{"id": [4], "name": "dent"}], "categories, entry 1: id is neither a number nor text"),
+        ([{"id": 4, "name": None}], r"the names \[None\] are no text"),
+        ([{"id": 4, "name": ["dent"]}], r"the names \[\['dent'\]\] are no text"),
     ],
 )
 def test_categories_that_are_not_told_apart_are_refused(tmp_path: Path, categories: Any, told: str) -> None:

@@ -160,6 +160,47 @@ def test_pictures_that_lie_elsewhere_have_boards_of_their_own(tmp_path: Path) ->
     assert len(boards_of(config)["train"]) == 12
 
 
+def test_a_splits_own_folder_is_no_board_and_several_may_be(tmp_path: Path) -> None:
+    data = make_yolo(tmp_path)
+    for kind in ("images", "labels"):
+        (data / kind / "test").rename(data / kind / "test2017")
+    (data / "data.yaml").write_text("train: images/train\nval: images/val\ntest: images/test2017\nnames: [a, b]\n")
+    assert len(boards_of(data)["test"]) == 4
+    for number, board in enumerate(("a", "b")):
+        for kind, suffix in (("images", "jpg"), ("labels", "txt")):
+            (data / kind / board).mkdir()
+            for picture in range(2):
+                found = data / kind / "test2017" / f"test{2 * number + picture}.{suffix}"
+                found.rename(data / kind / board / f"same{picture}.{suffix}")  # names that repeat between boards
+    (data / "data.yaml").write_text("train: images/train\ntest: [images/a, images/b]\nnames: [a, b]\n")
+    assert boards_of(data)["test"] == {"a", "b"}
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    (elsewhere / "data.yaml").write_text(f"path: {data}\n" + (data / "data.yaml").read_text())
+    assert boards_of(elsewhere)["test"] == {"a", "b"}
+    assert len({i.image_id for i in load_yolo(elsewhere, None).images}) == 16
+
+
+def test_a_board_in_two_lists_is_one_board(tmp_path: Path) -> None:
+    data, config = make_yolo(tmp_path / "data"), tmp_path / "config"
+    config.mkdir()
+    for kind in ("images", "labels"):
+        (data / kind / "train").rename(data / kind / "a")
+    pictures = sorted((data / "images/a").iterdir())
+    (config / "train.txt").write_text("\n".join(map(str, [*pictures[:6], *sorted((data / "images/val").iterdir())])))
+    (config / "test.txt").write_text("\n".join(map(str, pictures[6:])))
+    (config / "data.yaml").write_text("train: train.txt\ntest: test.txt\nnames: [a, b]\n")
+    found = boards_of(config)
+    assert found["test"] == {"a"}
+    assert found["test"] < found["train"]
+
+
+def test_an_undeclared_folder_of_defect_free_boards_is_told(tmp_path: Path) -> None:
+    (make_yolo(tmp_path) / "images/defect_free").mkdir()
+    (told,) = load_yolo(tmp_path, None).warnings
+    assert "images/defect_free is left alone" in told
+
+
 def test_linked_pictures_are_where_their_links_are(tmp_path: Path) -> None:
     """As DVC's own checkouts may be."""
     data, store = make_yolo(tmp_path / "data"), tmp_path / "test/cache"
