@@ -46,9 +46,14 @@ def status() -> None:
     from rich.table import Table
 
     from flows.dag import stages_in_order, why_out_of_date
+    from flows.dvc_process import InfrastructureError
 
     root = Path.cwd()
-    changed = why_out_of_date(root)
+    try:
+        changed = why_out_of_date(root)
+    except InfrastructureError as error:
+        typer.echo(f"{error}; DVC tells what is up to date when it has ended", err=True)
+        raise typer.Exit(1) from error
     table = Table(title="Stages", title_justify="left")
     table.add_column("stage")
     table.add_column("state")
@@ -83,7 +88,10 @@ def summary() -> None:
     console.print(table)
     console.print("\n".join(gate["summary"]), markup=False)
     if gate["passed"] and receipt:
-        console.print("\nRegistered engines", style="bold")
+        from flows.dag import is_up_to_date
+
+        when = "" if is_up_to_date(root, "register") else " of an earlier run; `dvc repro register` registers these"
+        console.print(f"\nRegistered engines{when}", style="bold")
         for model in receipt["models"]:
             console.print(f"  {model['name']} version {model['version']} ({model['engine_digest'][:12]})", markup=False)
     else:

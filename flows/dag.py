@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 RETRIES = 2
 RETRY_DELAY_S = 10.0
+UNCHANGED = "didn't change, skipping"
 RESTORED = "skipping run, checking out outputs"
 
 
@@ -67,15 +68,30 @@ def stages_in_order(root: Path, target: str | None = None) -> list[Stage]:
 
 
 def is_up_to_date(root: Path, name: str) -> bool:
-    """Whether DVC would skip this one stage; what it depends on is not looked at, so ask in order."""
-    with _repository(root) as repo:
+    """Whether DVC would skip this one stage; what it depends on is not looked at, so ask in order.
+
+    A stage whose files another run holds is not: DVC, which waits for them, is to say.
+    """
+    from dvc.lock import LockError
+
+    with _repository(root) as repo, suppress(LockError):
         return not repo.status(targets=[f"{root.resolve() / 'dvc.yaml'}:{name}"])
+    return False
 
 
 def why_out_of_date(root: Path) -> dict[str, Any]:
-    """Stage name → what changed, for every stage that DVC would run."""
-    with _repository(root) as repo:
-        return {str(name).rpartition(":")[2]: changes for name, changes in repo.status().items()}
+    """Stage name → what changed, for every stage that DVC would run.
+
+    Raises:
+        InfrastructureError: a stage is running and holds its files.
+    """
+    from dvc.lock import LockError
+
+    try:
+        with _repository(root) as repo:
+            return {str(name).rpartition(":")[2]: changes for name, changes in repo.status().items()}
+    except LockError as error:
+        raise InfrastructureError(f"a stage is running: {error}") from error
 
 
 def stage_task(stage: Stage) -> Task[[Path, Stage, bool], State[str]]:
@@ -100,6 +116,8 @@ def run_stage(root: Path, stage: Stage, force: bool) -> State[str]:
     if not force and is_up_to_date(root, stage.name):
         return Completed(name="Cached", message=f"{stage.name} is up to date", data="cached")
     tail = reproduce(root, stage.name, force, stage.timeout_s, logger.info)
+    if any(UNCHANGED in line for line in tail):  # another run had made it meanwhile
+        return Completed(name="Cached", message=f"{stage.name} is up to date", data="cached")
     if any(RESTORED in line for line in tail):
         return Completed(name="Cached", message=f"{stage.name} was restored from DVC's run cache", data="restored")
     return Completed(message=f"{stage.name} ran", data="ran")

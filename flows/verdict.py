@@ -31,8 +31,9 @@ def rule_cells(rule: dict[str, Any]) -> list[str]:
 
 
 def markdown(root: Path, outcomes: dict[str, str]) -> str:
-    """Stages, gate and links as Markdown, for Prefect's page."""
-    gate, receipt = read(root, GATE), read(root, RECEIPT)
+    """Stages, gate and links as Markdown, for Prefect's page; what this run did not come to is left out."""
+    gate = read(root, GATE) if "gate" in outcomes else None
+    receipt = read(root, RECEIPT) if "register" in outcomes else None
     parts = ["# Stages", _table(("stage", "outcome"), [list(pair) for pair in outcomes.items()])]
     if gate:
         parts += [f"# Gate: {'passed' if gate['passed'] else 'not passed'}", *gate["summary"]]

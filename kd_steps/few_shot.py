@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from kd_steps.adapters.files import resumable_folder, write_json
+from kd_steps.adapters.files import read_text, resumable_folder, write_json
 from kd_steps.adapters.part_sets import PartPicture, PartSet, read_part_sets
 from kd_steps.core.labelled import LabelledImage
 from kd_steps.core.labels import parse_yolo
@@ -74,7 +74,7 @@ def labelled_shot(picture: PartPicture, names: Sequence[str], classes: Sequence[
 
     if not picture.label.exists():
         raise ValueError(f"{picture.label}: missing; an empty file says that {picture.path.name} has no objects")
-    labels, faults = parse_yolo(picture.label.read_text(encoding="utf-8"), len(names))
+    labels, faults = parse_yolo(read_text(picture.label), len(names))
     if faults:
         raise ValueError("; ".join(f"{picture.label}, line {fault.line}: {fault.message}" for fault in faults))
     data = picture.path.read_bytes()

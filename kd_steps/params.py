@@ -55,6 +55,12 @@ class Params(Section):
 
     @model_validator(mode="after")
     def _sections_agree(self) -> Params:
+        knobs = self.evaluate
+        if knobs.operating_confidence < knobs.confidence:
+            raise ValueError(
+                f"evaluate.operating_confidence is {knobs.operating_confidence:g}, below evaluate.confidence "
+                f"({knobs.confidence:g}), under which nothing is kept: false alarms would be missed"
+            )
         missing = [t for t in self.gate.required_targets if t not in self.export.targets]
         if missing:
             raise ValueError(f"gate.required_targets names {missing}, which export.targets does not build")

@@ -74,6 +74,8 @@ def main() -> None:
     for target in params.export.targets:
         if target in registered:
             _say_registered(registered[target])
+        elif target not in gate["targets"]:
+            print(f"{target}: not registered: export left it out")
         else:
             print(f"{target}: not registered: {'; '.join(failing_rules(gate, [target])) or 'the gate failed'}")
     if not gate["passed"]:

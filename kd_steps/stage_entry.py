@@ -9,6 +9,7 @@ import resource
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -63,7 +64,8 @@ def run_stage(main: Callable[[], None]) -> None:
         print("(RETORT_TRACEBACK=1 shows where it was raised)", file=sys.stderr)
         raise SystemExit(1) from error
     finally:
-        note_cost(Path(main.__code__.co_filename).stem, time.monotonic() - started)
+        with suppress(OSError):  # a full disk: the stage's own error says so, and a finished stage is finished
+            note_cost(Path(main.__code__.co_filename).stem, time.monotonic() - started)
 
 
 def note_cost(stage: str, seconds: float) -> None:

@@ -144,7 +144,14 @@ def compare_preprocessing(images: pd.DataFrame, params: Params, contract: Prepro
 
     probes = choose_probes(images[images["picture_fault"].isna()], params.validate_.parity_probes)
     paths = [Path(file) for file in probes["file"]]
-    return parity_table(detector(params.train_teacher), detector(params.distill), paths, contract)
+    models = {"train_teacher.model": detector(params.train_teacher), "distill.model": detector(params.distill)}
+    for key, model in models.items():
+        if (stride_px := int(max(model.stride))) != contract.stride_px:
+            raise ValueError(
+                f"params.yaml: {key}: its coarsest level has a stride of {stride_px} px, but pictures are prepared for "
+                f"{contract.stride_px} px; choose a model with levels of 8, 16 and 32 px"
+            )
+    return parity_table(models["train_teacher.model"], models["distill.model"], paths, contract)
 
 
 def measure_file(path: Path) -> tuple[PictureFacts | None, str | None]:
@@ -160,7 +167,7 @@ def measure_file(path: Path) -> tuple[PictureFacts | None, str | None]:
 
 def read_text(path: Path) -> str | None:
     """The text of a label file; None if there is none. Bytes that are no text become signs that don't parse."""
-    return path.read_text(encoding="utf-8", errors="replace") if path.exists() else None
+    return path.read_text(encoding="utf-8-sig", errors="replace") if path.exists() else None
 
 
 def parts_digest(part_sets: Sequence[PartSet]) -> str:

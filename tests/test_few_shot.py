@@ -129,6 +129,23 @@ def test_a_set_that_cannot_be_used_stops_the_stage(project):
     assert not (project / "metrics/few_shot.json").exists()
 
 
+def test_a_set_that_dvc_does_not_watch_is_told(project):
+    write_new_parts(project, [*CLASSES, "tombstone"])
+    shutil.copytree(project / "data/new_parts/held_out", project / "data/new_parts/fuse")
+    with pytest.raises(ValueError, match=r"new_parts/fuse: a set outside .*new_parts/line, .* move it there"):
+        few_shot.main()
+
+
+def test_labels_with_a_byte_order_mark_or_a_capital_suffix_are_read(project):
+    write_new_parts(project, [*CLASSES, "tombstone"])
+    labels = sorted((project / "data/new_parts/held_out/labels").iterdir())
+    labels[0].write_bytes(b"\xef\xbb\xbf" + labels[0].read_bytes())
+    labels[1].rename(labels[1].with_suffix(".TXT"))
+    (part,) = read_part_sets(project / "data/new_parts")
+    assert part.stray_labels == ()
+    assert len(few_shot.labelled_shots(part, [*CLASSES, "tombstone"])) == len(labels)
+
+
 def test_a_finished_students_results_come_with_it(project):
     few_shot.main()
     assert (project / "models/few_shot/results.csv").read_bytes() == (

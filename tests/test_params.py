@@ -195,6 +195,10 @@ def test_a_missing_key_is_named(tmp_path, path):
             "distill.dynamic_strength acts on the box term and on feature_kind l2: give one a weight",
         ),
         (
+            {"evaluate.operating_confidence": 0.0001},
+            "evaluate.operating_confidence is 0.0001, below evaluate.confidence (0.001), under which nothing is kept",
+        ),
+        (
             {"assistant.chain": CHAIN},
             "distill.teacher is 'teacher', but assistant.chain ends in 'assistants/s'; set it",
         ),

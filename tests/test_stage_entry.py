@@ -50,6 +50,14 @@ def test_what_a_stage_cost_is_noted_also_when_it_fails(tmp_path):
     assert 0 <= lines[1]["seconds"] < 60
 
 
+def test_a_full_disk_hides_no_error_and_fails_no_finished_stage(tmp_path):
+    (tmp_path / ".retort").mkdir()
+    (tmp_path / ".retort/stage_costs.jsonl").symlink_to("/dev/full")
+    done = run("raise ValueError('the fault')", tmp_path)
+    assert done.stderr.splitlines()[0] == "error: the fault"
+    assert run("pass", tmp_path).returncode == 0
+
+
 def test_a_defect_keeps_its_traceback(tmp_path):
     done = run("raise KeyError('ours')", tmp_path)
     assert done.returncode == 1

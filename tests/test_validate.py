@@ -237,6 +237,14 @@ def test_drift_wrong_fill_and_bad_new_parts(tmp_path, monkeypatch):
     assert "never_shot: 0" in parts["class_name", "critical"]["message"]
 
 
+def test_a_model_with_a_coarser_level_is_refused_by_its_key(tmp_path, monkeypatch):
+    root = write_project(tmp_path / "p", size_px=(96, 60))
+    set_params(root, "train_teacher", model="yolov8n-p6.yaml")
+    monkeypatch.chdir(root)
+    with pytest.raises(ValueError, match=r"train_teacher\.model: its coarsest level has a stride of 64 px"):
+        run_here(root, monkeypatch)
+
+
 def test_missing_prepared_set_is_told(tmp_path, monkeypatch):
     root = write_project(tmp_path / "p")
     (root / "data/prepared/dataset.json").unlink()

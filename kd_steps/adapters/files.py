@@ -90,6 +90,24 @@ def resumable_folder(folder: Path, fingerprint: dict[str, Any]) -> bool:
     return kept
 
 
+def text_beside(path: Path) -> Path:
+    """The text file of a picture's name, ``.txt``, or ``.TXT`` where only that is there."""
+    small, capital = path.with_suffix(".txt"), path.with_suffix(".TXT")
+    return capital if capital.is_file() and not small.is_file() else small
+
+
+def read_text(path: Path) -> str:
+    """A text file, with or without a byte order mark.
+
+    Raises:
+        ValueError: it is not text; names the file.
+    """
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path}: not a text file in UTF-8 ({error}); save it again as such") from error
+
+
 @contextmanager
 def sole_writer(folder: Path) -> Iterator[None]:
     """Hold a folder for one writing process; the hold ends with the process, however that ends.

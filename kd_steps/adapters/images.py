@@ -85,7 +85,7 @@ def _channels(data: bytes, name: str) -> int:
     try:
         with Image.open(BytesIO(data)) as header:
             return 3 if header.mode == "P" else len(header.getbands())
-    except (*_UNKNOWN, OSError) as error:
+    except (*_UNKNOWN, OSError, Image.DecompressionBombError) as error:
         raise PictureError(
             f"{name}: the picture's header cannot be read: {error}; convert it to PNG or JPEG"
         ) from error
@@ -99,7 +99,7 @@ def _is_truncated(data: bytes) -> bool:
     try:
         with Image.open(BytesIO(data)) as other:
             other.load()
-    except _UNKNOWN:
+    except (*_UNKNOWN, Image.DecompressionBombError):
         return False  # OpenCV may still know the format; if not, decode_bgr says so
     except (OSError, SyntaxError):
         return True

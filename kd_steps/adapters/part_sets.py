@@ -8,7 +8,10 @@ from typing import Any
 
 import yaml
 
-PICTURE_SUFFIXES = frozenset({".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"})
+from kd_steps.adapters.files import text_beside
+from kd_steps.core.naming import PICTURE_SUFFIXES
+
+WATCHED = ("held_out", "line")  # what dvc.yaml names below data/new_parts
 
 
 @dataclass(frozen=True)
@@ -39,20 +42,26 @@ class PartSet:
 
 
 def read_part_sets(root: Path) -> list[PartSet]:
-    """Every set below ``root``, by path. Pictures that belong to none are told as a faulty set of their folder."""
+    """Every set below ``root``, by path. Pictures that belong to none are told as a faulty set of their folder.
+
+    So is a set outside the folders that `validate` and `few_shot` depend on: DVC would not see it come, change or go.
+    """
     folders = sorted(path.parent for path in root.rglob("data.yaml"))
     homeless = sorted(
         {path.parent for path in _pictures(root) if not any(path.is_relative_to(f / "images") for f in folders)}
     )
-    return [*(_read(folder) for folder in folders), *(_homeless(folder) for folder in homeless)]
+    seen = [root / name for name in WATCHED]
+    sets = [_read(f) if any(f.is_relative_to(s) for s in seen) else _elsewhere(f, root) for f in folders]
+    return [*sets, *(_homeless(folder) for folder in homeless)]
 
 
 def _read(folder: Path) -> PartSet:
     pictures = tuple(
-        PartPicture(path, (folder / "labels" / path.relative_to(folder / "images")).with_suffix(".txt"))
+        PartPicture(path, text_beside(folder / "labels" / path.relative_to(folder / "images")))
         for path in _pictures(folder / "images")
     )
-    stray = set((folder / "labels").rglob("*.txt")) - {picture.label for picture in pictures}
+    labels = {path for path in (folder / "labels").rglob("*") if path.suffix.lower() == ".txt"}
+    stray = labels - {picture.label for picture in pictures}
     names, fault = _names(folder / "data.yaml")
     return PartSet(folder, names, pictures, tuple(sorted(stray)), fault)
 
@@ -65,7 +74,7 @@ def _names(path: Path) -> tuple[tuple[str, ...], str | None]:
     """The class names of a ``data.yaml``, or what is wrong with it."""
     would_do = "one that would do: {train: images, val: images, names: {0: tombstone}}"
     try:
-        values: Any = yaml.safe_load(path.read_text(encoding="utf-8"))
+        values: Any = yaml.safe_load(path.read_text(encoding="utf-8-sig"))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         return (), f"cannot be read ({' '.join(str(error).split())}); {would_do}"
     names = values.get("names") if isinstance(values, dict) else None
@@ -76,6 +85,12 @@ def _names(path: Path) -> tuple[tuple[str, ...], str | None]:
     if repeated := sorted({name for name in names if names.count(name) > 1}):
         return (), f"`names` has {', '.join(repeated)} more than once; one class, one number"
     return tuple(names), None
+
+
+def _elsewhere(folder: Path, root: Path) -> PartSet:
+    return PartSet(
+        folder, (), (), (), f"a set outside {root / 'line'}, of which no change would be seen; move it there"
+    )
 
 
 def _homeless(folder: Path) -> PartSet:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
+from scipy.optimize import linear_sum_assignment
 
 from kd_steps.core.boxes import xyxy_to_yolo
 from kd_steps.core.labels import LabelFault, parse_yolo
@@ -123,15 +124,17 @@ def label_fault(
     labels, faults = parse_yolo(text, n_classes)
     if faults:
         return told_faults(faults)
-    expected = _sorted(class_ids, xyxy_to_yolo(boxes_xyxy_px, *size_wh_px))
-    found = _sorted(labels.class_ids, labels.boxes_cxcywh)
+    expected = _rows(class_ids, xyxy_to_yolo(boxes_xyxy_px, *size_wh_px))
+    found = _rows(labels.class_ids, labels.boxes_cxcywh)
     if len(found) != len(expected):
         return f"the file has {len(found)} objects, the boxes table {len(expected)}"
-    far = np.abs(found - expected).max(axis=1, initial=0) > LABEL_TOLERANCE
-    if not far.any():
-        return None
-    first = int(np.argmax(far))
-    return f"the file says {_told(found[first])}, the boxes table {_told(expected[first])}"
+    # One to one in any order: sorting both would tear objects apart that a rounding orders otherwise.
+    far = np.abs(found[:, None] - expected[None]).max(axis=2, initial=0) > LABEL_TOLERANCE
+    pairs = zip(*linear_sum_assignment(far), strict=True)
+    torn = next(((mine, theirs) for mine, theirs in pairs if far[mine, theirs]), None)
+    return (
+        None if torn is None else f"the file says {_told(found[torn[0]])}, the boxes table {_told(expected[torn[1]])}"
+    )
 
 
 def told_faults(faults: Sequence[LabelFault]) -> str:
@@ -177,10 +180,9 @@ def _twin_iou(table: pd.DataFrame, corners: NDArray[np.float64]) -> NDArray[np.f
     return largest
 
 
-def _sorted(class_ids: NDArray[np.int64], boxes: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Objects as rows (class, cx, cy, w, h), ordered by class and rounded place."""
-    rows = np.concatenate([class_ids[:, None].astype(np.float64), boxes], axis=1)
-    return rows[np.lexsort(np.round(rows.T[::-1], 4))]
+def _rows(class_ids: NDArray[np.int64], boxes: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Objects as rows (class, cx, cy, w, h)."""
+    return np.concatenate([class_ids[:, None].astype(np.float64), boxes], axis=1)
 
 
 def _told(row: NDArray[np.float64]) -> str:

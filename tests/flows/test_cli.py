@@ -1,3 +1,5 @@
+import json
+import os
 import re
 import signal
 import socket
@@ -8,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from flows.dag import is_up_to_date
 from flows.services import free_port
 from tests.dossier_fixture import build_project, write
 
@@ -15,16 +18,19 @@ REPOSITORY = Path(__file__).parents[2]
 
 
 def retort(root: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    import os
-
     environment = {**os.environ, "PYTHONPATH": str(REPOSITORY), "COLUMNS": "160"}
     command = [sys.executable, "-m", "flows.cli", *arguments]
     return subprocess.run(command, cwd=root, env=environment, capture_output=True, text=True, check=False, timeout=60)
 
 
+REGISTER = "  register:\n    cmd: echo\n    deps: [b]\n    outs:\n    - metrics/registration.json: {cache: false}\n"
+
+
 @pytest.fixture
 def project(tmp_path):
-    (tmp_path / "dvc.yaml").write_text("stages:\n  prepare:\n    cmd: cp a b\n    deps: [a]\n    outs: [b]\n")
+    (tmp_path / "dvc.yaml").write_text(
+        "stages:\n  prepare:\n    cmd: cp a b\n    deps: [a]\n    outs: [b]\n" + REGISTER
+    )
     (tmp_path / "a").write_text("a")
     subprocess.run([sys.executable, "-m", "dvc", "init", "-q", "--no-scm"], cwd=tmp_path, check=True)
     return tmp_path
@@ -36,6 +42,19 @@ def test_status_says_what_is_out_of_date_and_why(project):
     assert "not given a verdict" in said
 
 
+def test_status_while_a_stage_runs_says_so(project):
+    """As DVC marks the outputs that a running stage writes; the process is this one."""
+    lock = {"write": {str(project / "b"): {"pid": os.getpid(), "cmd": "dvc repro"}}, "read": {}}
+    (project / ".dvc/tmp").mkdir(exist_ok=True)
+    (project / ".dvc/tmp/rwlock").write_text(json.dumps(lock))
+    done = retort(project, "status")
+    assert done.returncode == 1
+    assert "a stage is running: " in done.stderr
+    assert "is busy" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert is_up_to_date(project, "prepare") is False, "DVC is to wait for it, and to say"
+
+
 @pytest.mark.parametrize("passed", [True, False])
 def test_summary_prints_the_gate_the_engines_and_where_to_look(project, passed):
     build_project(project, passed=passed)
@@ -45,6 +64,7 @@ def test_summary_prints_the_gate_the_engines_and_where_to_look(project, passed):
     assert done.returncode == 0, done.stderr
     assert ("Gate: passed" in done.stdout) is passed
     assert ("retort-onnx-fp32 version 3" in done.stdout) is passed
+    assert ("Registered engines of an earlier run" in done.stdout) is passed, "register has not run on these results"
     assert (project / "report/index.html").as_uri() in done.stdout.replace("\n", "")
     assert "make ui" in done.stdout
     assert "map_ratio" in done.stdout
@@ -74,8 +94,6 @@ def test_services_answer_and_end_together(tmp_path):
         "  return Service(n, u, u, [sys.executable, '-m', 'http.server', str(p), '--bind', '127.0.0.1'])\n"
         "sys.exit(serve(Path('.'), [s('One'), s('Two')], []))"
     )
-    import os
-
     environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
     process = subprocess.Popen(
         [sys.executable, "-c", code], cwd=tmp_path, env=environment, stdout=subprocess.PIPE, text=True

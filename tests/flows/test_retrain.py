@@ -13,6 +13,7 @@ import pytest
 
 from flows.dag import is_up_to_date, stages_in_order, why_out_of_date
 from flows.dvc_process import InfrastructureError, StageFailedError, reproduce
+from flows.verdict import markdown
 from kd_steps.stage_entry import ENVIRONMENT
 
 REPOSITORY = Path(__file__).parents[2]
@@ -174,6 +175,20 @@ def test_the_flow_runs_then_shows_cached_then_fails_with_the_rule(project, prefe
     only_gate = retrain(project, target="gate")
     assert only_gate.is_failed()
     assert "map_ratio of onnx-fp32: fail: 0.9 is below 0.95" in only_gate.message
+
+
+def test_a_page_shows_what_its_own_run_came_to(tmp_path):
+    (tmp_path / "metrics").mkdir()
+    (tmp_path / "metrics/gate.json").write_text(json.dumps(GATE))
+    receipt = {"tracking_uri": "sqlite:///x", "models": [{"name": "retort-onnx-fp32", "version": "1"}]}
+    (tmp_path / "metrics/registration.json").write_text(json.dumps(receipt))
+    whole = markdown(tmp_path, {"prepare": "ran", "gate": "ran", "register": "cached"})
+    assert "# Gate: passed" in whole
+    assert "Registered: retort-onnx-fp32 version 1" in whole
+    judged = markdown(tmp_path, {"prepare": "ran", "gate": "ran"})
+    assert "# Gate: passed" in judged
+    assert "Registered" not in judged
+    assert "# Gate" not in markdown(tmp_path, {"prepare": "cached", "distill": "failed"})
 
 
 def test_a_fault_of_the_machine_is_tried_again_and_others_are_not(tmp_path, prefect_server):

@@ -12,6 +12,7 @@ import yaml
 from numpy.typing import NDArray
 from PIL import Image
 
+from kd_steps.adapters.files import read_text, text_beside
 from kd_steps.core.boxes import yolo_to_xyxy
 from kd_steps.core.labels import parse_yolo
 from kd_steps.core.naming import PICTURE_SUFFIXES, board_of, picture_ids, split_of, told_files
@@ -104,16 +105,10 @@ def label_path(picture: Path) -> Path:
     parts = list(picture.parts)
     for i in range(len(parts) - 2, -1, -1):
         if parts[i] == "images":
-            swapped = _text_of(Path(*parts[:i], "labels", *parts[i + 1 :]))
-            beside = _text_of(picture)
+            swapped = text_beside(Path(*parts[:i], "labels", *parts[i + 1 :]))
+            beside = text_beside(picture)
             return beside if beside.is_file() and not swapped.is_file() else swapped
-    return _text_of(picture)
-
-
-def _text_of(path: Path) -> Path:
-    """The text file of this name, in small or capital letters."""
-    small, capital = path.with_suffix(".txt"), path.with_suffix(".TXT")
-    return capital if capital.is_file() and not small.is_file() else small
+    return text_beside(picture)
 
 
 def _find_config(folder: Path) -> Path:
@@ -136,7 +131,7 @@ def _suggestion(folder: Path) -> str:
             lines.append(f"{key}: {inside[0] if len(inside) == 1 else inside}")
     listing = folder / "classes.txt"
     if listing.is_file():
-        names = [line.strip() for line in _text(listing).splitlines() if line.strip()]
+        names = [line.strip() for line in read_text(listing).splitlines() if line.strip()]
     else:
         ids = {int(word) for path in pictures for word in _first_words(label_path(path)) if word.isdigit()}
         names = [f"class_{i}  # write its name" for i in range(max(ids, default=0) + 1)]
@@ -153,7 +148,7 @@ def _first_words(label: Path) -> list[str]:
 
 def _read_config(path: Path) -> dict[str, Any]:
     try:
-        config = yaml.safe_load(_text(path))
+        config = yaml.safe_load(read_text(path))
     except yaml.YAMLError as error:
         raise ValueError(f"{path}: not valid YAML: {error}") from error
     if not isinstance(config, dict) or "names" not in config:
@@ -238,7 +233,7 @@ def _resolve(entry: str, key: str, config: dict[str, Any], config_path: Path) ->
 
 
 def _listed_in(listing: Path) -> Iterator[Path]:
-    for number, line in enumerate(_text(listing).splitlines(), start=1):
+    for number, line in enumerate(read_text(listing).splitlines(), start=1):
         if not line.strip():
             continue
         path = listing.parent / line.strip()
@@ -258,23 +253,11 @@ def _below(folder: Path, path: Path) -> str | None:
     return None if relative.startswith("..") else relative
 
 
-def _text(path: Path) -> str:
-    """A text file, with or without a byte order mark.
-
-    Raises:
-        ValueError: it is not text; names the file.
-    """
-    try:
-        return path.read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{path}: not a text file in UTF-8 ({error}); save it again as such") from error
-
-
 def _read_labels(
     label: Path, picture: Path, names: list[str]
 ) -> tuple[NDArray[np.float64], tuple[str, ...], list[str]]:
     """Corners in pixels (n, 4), class names, and the faults of one label file."""
-    labels, faults = parse_yolo(_text(label), len(names))
+    labels, faults = parse_yolo(read_text(label), len(names))
     told = [f"{label}, line {fault.line}: {fault.message}" for fault in faults]
     width_px, height_px = _size_px(picture)
     boxes = yolo_to_xyxy(labels.boxes_cxcywh, width_px, height_px)
@@ -288,7 +271,7 @@ def _size_px(picture: Path) -> tuple[int, int]:
             width_px, height_px = header.size
             turned = header.format == "TIFF"  # Pillow has turned the size of these already
             sideways = not turned and header.getexif().get(EXIF_ORIENTATION) in SIDEWAYS
-    except (OSError, SyntaxError) as error:
+    except (OSError, SyntaxError, Image.DecompressionBombError) as error:
         raise ValueError(f"{picture}: cannot be read as a picture ({error}); copy it again from its source") from error
     return (height_px, width_px) if sideways else (width_px, height_px)
 
