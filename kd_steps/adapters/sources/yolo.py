@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterator
-from pathlib import Path
-from typing import Any, NamedTuple
+from pathlib import Path, PurePosixPath
+from typing import Any
 
 import numpy as np
 import yaml
@@ -13,28 +11,15 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from kd_steps.adapters.files import read_text, text_beside
+from kd_steps.adapters.sources.yolo_listing import KEYS, declared_pictures, found_pictures
 from kd_steps.core.boxes import yolo_to_xyxy
 from kd_steps.core.labels import parse_yolo
-from kd_steps.core.naming import PICTURE_SUFFIXES, board_of, picture_ids, split_of, told_files
-from kd_steps.core.records import SourceImage, SourceSet, SourceSplit
+from kd_steps.core.naming import PICTURE_SUFFIXES, board_of, picture_ids, told_files
+from kd_steps.core.records import SourceImage, SourceSet
 
 EXIF_ORIENTATION = 0x0112
 SIDEWAYS = frozenset({5, 6, 7, 8})  # EXIF orientations that swap width and height
-KEYS: tuple[tuple[str, SourceSplit], ...] = (
-    ("train", "train"),
-    ("val", "val"),
-    ("test", "test"),
-    ("defect_free", "defect_free"),
-)
 NOT_LABELS = frozenset({"classes.txt", "notes.txt", "readme.txt", "requirements.txt"})
-
-
-class Listed(NamedTuple):
-    """A picture, its split where one is declared, and its place: a relative path that says which board it shows."""
-
-    path: Path
-    split: SourceSplit | None
-    place: str
 
 
 def load_yolo(folder: Path, group_pattern: str | None) -> SourceSet:
@@ -42,8 +27,7 @@ def load_yolo(folder: Path, group_pattern: str | None) -> SourceSet:
 
     The splits are those of ``data.yaml`` (each a folder, a list of folders, or a text file of paths; ``defect_free``
     may stand beside train, val and test); without such keys, folders of these names; without those, Retort cuts all. A
-    picture's labels stand in the
-    ``labels`` folder beside its ``images`` folder, or next to it.
+    picture's labels stand in the ``labels`` folder beside its ``images`` folder, or next to it.
 
     Args:
         folder: holds ``data.yaml``.
@@ -58,7 +42,7 @@ def load_yolo(folder: Path, group_pattern: str | None) -> SourceSet:
     config_path = _find_config(folder)
     config = _read_config(config_path)
     names = _class_names(config, config_path)
-    listed = _declared(config, config_path) or _found(folder)
+    listed = declared_pictures(config, config_path) or found_pictures(folder)
     if not listed:
         raise FileNotFoundError(f"{folder}: no pictures ({', '.join(sorted(PICTURE_SUFFIXES))}) in it")
     images: list[SourceImage] = []
@@ -121,12 +105,10 @@ def _find_config(folder: Path) -> Path:
 
 def _suggestion(folder: Path) -> str:
     """A ``data.yaml`` for what stands in the folder: its split folders, and names for the ids its labels use."""
-    pictures = list(_pictures(folder))
-    lines = []
+    listed = found_pictures(folder)
+    pictures, lines = [one.path for one in listed], []
     for key, split in KEYS:
-        inside = sorted(
-            {_below(folder, p.parent) or "." for p in pictures if split_of(_below(folder, p) or "") == split}
-        )
+        inside = sorted({PurePosixPath(one.place).parent.as_posix() for one in listed if one.split == split})
         if inside:
             lines.append(f"{key}: {inside[0] if len(inside) == 1 else inside}")
     listing = folder / "classes.txt"
@@ -174,83 +156,6 @@ def _class_names(config: dict[str, Any], path: Path) -> list[str]:
     if "nc" in config and config["nc"] != len(names):
         raise ValueError(f"{path}: nc is {config['nc']}, but {len(names)} classes are named; mend one of them")
     return names
-
-
-def _declared(config: dict[str, Any], config_path: Path) -> list[Listed]:
-    """The pictures of the splits that ``data.yaml`` names.
-
-    Raises:
-        ValueError: it names a picture in two of them.
-    """
-    found: list[tuple[Path, SourceSplit, Path | None]] = []  # with the folder of a split that has but one
-    keys: dict[str, str] = {}
-    for key, split in KEYS:
-        entries = config.get(key) or []
-        roots = [
-            _resolve(str(e), key, config, config_path) for e in (entries if isinstance(entries, list) else [entries])
-        ]
-        for root in roots:
-            for path in _pictures(root) if root.is_dir() else _listed_in(root):
-                other = keys.setdefault(os.path.normpath(path), key)
-                if other != key:
-                    raise ValueError(
-                        f"{config_path}: {path} stands under '{other}' and under '{key}'; give each split pictures of "
-                        "its own, or delete both keys and let Retort cut"
-                    )
-                found.append((path, split, root if root.is_dir() and len(roots) == 1 else None))
-    outside = [path.parent for path, _, own in found if own is None and _below(config_path.parent, path) is None]
-    common = Path(os.path.commonpath(outside)) if outside else config_path.parent
-    return [
-        # A split's own folder, whatever its name, is no board; where there are several they may be boards.
-        Listed(
-            path,
-            split,
-            f"{split}/{_below(own, path)}" if own else _below(config_path.parent, path) or _inside(common, path),
-        )
-        for path, split, own in found
-    ]
-
-
-def _inside(folder: Path, path: Path) -> str:
-    return Path(os.path.relpath(path, folder)).as_posix()
-
-
-def _found(folder: Path) -> list[Listed]:
-    """The pictures below a folder, with the splits that its folders are named after."""
-    places = [(path, path.relative_to(folder).as_posix()) for path in _pictures(folder)]
-    return [Listed(path, split_of(place), place) for path, place in places]
-
-
-def _resolve(entry: str, key: str, config: dict[str, Any], config_path: Path) -> Path:
-    """A split's folder or list. Exports write ``../train/images`` for a folder beside ``data.yaml``: both are tried."""
-    here = config_path.parent
-    roots = [here / str(config.get("path") or ""), here]
-    for root in roots:
-        for name in (entry, entry.removeprefix("../")):
-            if (root / name).exists():
-                return root / name
-    raise FileNotFoundError(f"{config_path}: {key}: {roots[0] / entry} does not exist; mend the path or delete the key")
-
-
-def _listed_in(listing: Path) -> Iterator[Path]:
-    for number, line in enumerate(read_text(listing).splitlines(), start=1):
-        if not line.strip():
-            continue
-        path = listing.parent / line.strip()
-        if not path.is_file():
-            raise FileNotFoundError(f"{listing}, line {number}: {path} does not exist; restore it or delete the line")
-        yield path
-
-
-def _pictures(folder: Path) -> Iterator[Path]:
-    """All pictures below a folder, in the order of their paths."""
-    yield from sorted(path for path in folder.rglob("*") if path.suffix.lower() in PICTURE_SUFFIXES and path.is_file())
-
-
-def _below(folder: Path, path: Path) -> str | None:
-    """The path relative to the folder, posix; None where it is not below it. Links are taken as they stand."""
-    relative = _inside(folder, path)
-    return None if relative.startswith("..") else relative
 
 
 def _read_labels(

@@ -181,7 +181,7 @@ def test_a_splits_own_folder_is_no_board_and_several_may_be(tmp_path: Path) -> N
     assert len({i.image_id for i in load_yolo(elsewhere, None).images}) == 16
 
 
-def test_a_board_in_two_lists_is_one_board(tmp_path: Path) -> None:
+def test_a_board_in_two_lists_is_one_board(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     data, config = make_yolo(tmp_path / "data"), tmp_path / "config"
     config.mkdir()
     for kind in ("images", "labels"):
@@ -193,6 +193,11 @@ def test_a_board_in_two_lists_is_one_board(tmp_path: Path) -> None:
     found = boards_of(config)
     assert found["test"] == {"a"}
     assert found["test"] < found["train"]
+    monkeypatch.chdir(tmp_path)  # a folder named from here, and lists of whole paths
+    text = "train: train.txt\ntest: [../data/images/a/train9.jpg.txt, test.txt]\nnames: [a, b]\n"
+    (data / "images/a/train9.jpg.txt").write_text("")
+    (config / "data.yaml").write_text(text)
+    assert boards_of(Path("config")) == found
 
 
 def test_an_undeclared_folder_of_defect_free_boards_is_told(tmp_path: Path) -> None:
