@@ -3,6 +3,7 @@
 import io
 import json
 import os
+import shutil
 import socket
 import subprocess
 import sys
@@ -144,6 +145,18 @@ def test_a_failed_gate_registers_nothing_and_names_the_rule(tmp_path, monkeypatc
     monkeypatch.chdir(root)
     main()
     assert len(versions(root)) == 3
+
+
+def test_a_target_that_export_left_out_is_told_as_such(tmp_path, monkeypatch, capsys):
+    root = build_project(tmp_path)
+    shutil.rmtree(root / "models/engines/ort-cpu-int8")
+    verdict = gate_verdict()
+    del verdict["targets"]["ort-cpu-int8"]
+    verdict["rules"] = [rule for rule in verdict["rules"] if rule["target"] != "ort-cpu-int8"]
+    write(root / "metrics/gate.json", verdict)
+    monkeypatch.chdir(root)
+    main()
+    assert "ort-cpu-int8: not registered: export left it out" in capsys.readouterr().out
 
 
 def test_a_changed_engine_is_refused_before_anything_is_logged(tmp_path, monkeypatch):
