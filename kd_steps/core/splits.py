@@ -150,9 +150,11 @@ def _cut_test(
     """Place the pictures without a declared split, in ``splits``; returns faults."""
     labels = _labels(candidates, list(range(len(candidates))), rules.near_duplicate_bits).tolist()
     has_test = "test" in splits
+    # Without test pictures of its own, a source's defect-free boards follow the cut; see below.
+    sides = ["test" if split == "defect_free" and has_test else split for split in splits]
     side_of: dict[int, SourceSplit] = {}
     for wanted in ("train", "val", "test"):  # the later wins: what is near a test picture is not trained on
-        side_of |= {label: wanted for label, split in zip(labels, splits, strict=True) if split == wanted}
+        side_of |= {label: wanted for label, side in zip(labels, sides, strict=True) if side == wanted}
     loose: dict[int, int] = {}
     for label, split in zip(labels, splits, strict=True):
         if split is None and label not in side_of:

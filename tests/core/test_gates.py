@@ -193,3 +193,24 @@ def test_a_class_without_test_objects_is_inconclusive() -> None:
     rule = next(r for r in engine_rules("t", engine, teacher(), LIMITS) if r.name == "new_class_ap50")
     assert rule.verdict == "inconclusive"
     assert "'tombstone' could not be measured" in rule.reason
+
+
+def test_every_rule_is_held_against_its_own_limit() -> None:
+    rules = engine_rules("t", good_engine(), teacher(), LIMITS)
+    assert {rule.name: rule.limit for rule in rules} == {
+        "map_ratio": LIMITS.min_map_ratio,
+        "latency_ratio": LIMITS.max_latency_ratio,
+        "compression_ratio": LIMITS.min_compression_ratio,
+        "class_ap50": LIMITS.min_class_ap50,
+        "false_alarms": LIMITS.max_false_alarms_per_board,
+        "new_class_ap50": LIMITS.min_new_class_ap50,
+    }
+    assert LIMITS.min_class_ap50 != LIMITS.min_new_class_ap50
+
+
+@pytest.mark.parametrize(("bridge", "shift"), [(0.9, 0.8), (0.2, 0.1)])
+def test_among_classes_of_one_verdict_the_lowest_is_told(bridge: float, shift: float) -> None:
+    engine = good_engine()
+    engine["per_class_ap50_interval"] |= {"bridge": spread(bridge), "shift": spread(shift)}
+    rule = next(r for r in engine_rules("t", engine, teacher(), LIMITS) if r.name == "class_ap50")
+    assert "'shift'" in rule.reason

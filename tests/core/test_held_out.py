@@ -98,3 +98,26 @@ def test_a_base_object_mostly_under_an_erased_one_goes_with_it() -> None:
 def test_a_template_of_another_size_is_refused() -> None:
     with pytest.raises(ValueError, match="8 × 4 px, the picture 4 × 4 px"):
         erase(np.zeros((4, 4, 3), np.uint8), np.zeros((4, 8, 3), np.uint8), np.zeros((0, 4)), np.zeros(0, bool))
+
+
+def test_a_picture_with_two_classes_is_a_shot_of_both() -> None:
+    names = [["open", "spur"]] * 6 + [["spur"]] * 20
+    assert choose_shots(names, [True] * 26, ["open", "spur"], 6, 0) == list(range(6))
+
+
+def test_the_seed_decides_among_the_pictures() -> None:
+    assert len({tuple(choose_shots([["spur"]] * 50, [True] * 50, ["spur"], 5, seed)) for seed in range(5)}) == 5
+
+
+def test_the_margin_around_an_erased_object_is_erased_too() -> None:
+    picture = np.zeros((40, 40, 3), np.uint8)
+    erased = erase(picture, picture + 255, np.array([[10.0, 12, 20, 18]]), np.array([True]))
+    rows, columns = np.nonzero(erased[..., 0])
+    assert (rows.min(), columns.min()) == (12 - ERASE_MARGIN_PX, 10 - ERASE_MARGIN_PX)
+    assert (rows.max() + 1, columns.max() + 1) == (18 + ERASE_MARGIN_PX, 20 + ERASE_MARGIN_PX)
+    assert len(rows) == (6 + 2 * ERASE_MARGIN_PX) * (10 + 2 * ERASE_MARGIN_PX)
+
+
+def test_an_object_is_lost_from_half_of_it_on() -> None:
+    boxes = np.array([[0.0, 0, 10, 10], [4, 0, 14, 10], [6, 0, 16, 10]])
+    assert lost_objects(boxes, np.array([True, False, False])).tolist() == [True, True, False]

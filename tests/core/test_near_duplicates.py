@@ -2,7 +2,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kd_steps.core.near_duplicates import components, near_any, near_pairs, same_side
+from kd_steps.core.near_duplicates import PAIRS_AT_ONCE, components, near_any, near_pairs, same_side
 
 
 @st.composite
@@ -71,3 +71,11 @@ def test_a_hundred_thousand_hashes_need_no_quadratic_time() -> None:
     labels = same_side([str(i) for i in range(len(hashes))], hashes, 4)
     assert (labels[1::2] == labels[::2]).all()
     assert len(np.unique(labels)) == 50_000
+
+
+def test_a_bucket_too_large_for_one_block_loses_no_pair() -> None:
+    hashes = np.arange(2500, dtype=np.uint64)  # alike in all bands but the first
+    assert len(hashes) ** 2 > PAIRS_AT_ONCE
+    found = {tuple(sorted(pair)) for batch in near_pairs(hashes, 1) for pair in batch.tolist()}
+    near = np.triu(np.bitwise_count(hashes[:, None] ^ hashes[None]) <= 1, k=1)
+    assert found == set(zip(*(side.tolist() for side in np.nonzero(near)), strict=True))

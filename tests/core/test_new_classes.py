@@ -46,3 +46,8 @@ def test_draws(base, new, draws, share, seed):
     assert sum(fresh) == min(draws, max(1, round(draws * share)))
     assert max(old) - min(old) <= 1, "no base picture comes again before all have come"
     assert max(fresh) - min(fresh) <= 1
+
+
+def test_new_and_base_pictures_come_mixed():
+    is_new = replay_draws(100, 10, 60, 0.5, torch.Generator().manual_seed(0)) >= 100
+    assert all(3 < part.sum() < 17 for part in is_new.split(20))

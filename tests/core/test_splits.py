@@ -136,3 +136,26 @@ def test_one_content_in_two_splits_names_both_files() -> None:
 def test_an_empty_split_is_a_fault_with_its_mend(declared: list[str], told: str) -> None:
     faults = cut_splits([picture(i, "one", split) for i, split in enumerate(declared)], RULES).faults
     assert any(told in fault for fault in faults)
+
+
+def test_each_split_has_its_own_share() -> None:
+    rules = replace(RULES, validation_fraction=0.3, test_fraction=0.1)
+    splits = cut_splits([picture(i, str(i)) for i in range(100)], rules).splits
+    assert (splits.count("test"), splits.count("val")) == (10, 27)
+
+
+def test_what_is_near_train_and_test_pictures_is_not_trained_on() -> None:
+    pictures = [picture(0, "a", "train"), picture(1, "a", "test"), picture(2, "a")]
+    assert cut_splits([*pictures, *(picture(i, str(i)) for i in range(3, 30))], RULES).splits[2] == "test"
+
+
+def test_what_is_of_a_defect_free_board_beside_declared_test_pictures_is_not_trained_on() -> None:
+    pictures = [picture(0, "good", "defect_free"), picture(1, "t", "test"), picture(2, "good")]
+    assert cut_splits([*pictures, *(picture(i, str(i)) for i in range(3, 30))], RULES).splits[2] == "test"
+
+
+def test_near_duplicates_across_declared_splits_are_counted_on_the_test_side() -> None:
+    pictures = [picture(i, str(i), "train") for i in range(10)] + [picture(99, "v", "val")]
+    pictures += [picture(20 + i, f"t{i}", "test", phash=pictures[0].phash ^ 1 << i) for i in range(3)]
+    told = "\n".join(cut_splits([*pictures, picture(30, "t9", "test")], RULES).warnings)
+    assert "3 of 4 test and defect-free pictures have a near-duplicate" in told

@@ -172,3 +172,23 @@ def test_wilson_only_widens(value: float, n: int, level: float) -> None:
 
 def test_percentiles_are_numpys_quantiles() -> None:
     assert percentiles(np.arange(101.0)) == {"p50": 50.0, "p90": 90.0, "p99": 99.0}
+
+
+def test_median_paired_ratio_does_not_see_a_hiccup_of_a_few_rounds() -> None:
+    reference_ms = np.random.default_rng(0).uniform(10, 20, 100)
+    candidate_ms = 0.4 * reference_ms
+    candidate_ms[:5] *= 50
+    ratio = median_paired_ratio(candidate_ms, reference_ms, np.random.default_rng(1), 500, 0.95)
+    assert (ratio.value, ratio.high) == pytest.approx((0.4, 0.4))
+
+
+def test_no_interval_reaches_beyond_what_the_quantity_can_be() -> None:
+    counts = np.array([0] * 19 + [40], dtype=np.int64)
+    assert mean_count_interval(counts, weights_of(range(20)), 20, 0.95).low == 0
+    found = with_wilson(Interval(0.9, -0.2, 1.4, 5), 0.95)
+    assert (found.low, found.high) == (0, 1)
+
+
+def test_the_sample_of_a_mean_count_is_its_boards() -> None:
+    weights = weights_of(i // 4 for i in range(20))
+    assert mean_count_interval(np.zeros(20, dtype=np.int64), weights, 5, 0.95).n == 5

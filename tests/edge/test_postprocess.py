@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torchvision.ops import batched_nms
 
-from kd_steps.edge.postprocess import class_aware_nms, decode, output_errors, xyxy_of_cxcywh
+from kd_steps.edge.postprocess import MAX_CANDIDATES, class_aware_nms, decode, output_errors, xyxy_of_cxcywh
 
 
 def random_boxes(seed, count):
@@ -118,3 +118,36 @@ def test_a_number_that_is_none_is_an_infinite_error_and_another_shape_an_error()
     assert output_errors(np.full_like(expected, np.nan), expected, "anchors", 64).max() == np.inf
     with pytest.raises(ValueError, match="shape"):
         output_errors(expected[:, :, :2], expected, "anchors", 64)
+
+
+def test_end2end_keeps_the_best_and_those_on_the_threshold():
+    rows = np.array([[[0, 0, 1, 1, 0.5, 1], [2, 2, 3, 3, 0.9, 0], [4, 4, 5, 5, 0.7, 2]]], np.float32)
+    assert len(decode(rows, "end2end", confidence=0.5, iou=0.5, max_detections=10)) == 3
+    assert decode(rows, "end2end", confidence=0.5, iou=0.5, max_detections=2).class_ids.tolist() == [0, 2]
+
+
+def test_error_of_end2end_sees_a_detection_that_is_gone():
+    expected = end2end_rows(0)
+    found = expected.copy()
+    found[0] = found[-1]
+    errors = output_errors(found[None], expected[None], "end2end", 64)
+    assert errors.shape == (40,)
+    assert errors[:20].max() == 0
+    assert errors[20] > 0.1
+
+
+def test_error_of_end2end_is_in_shares_of_the_input():
+    expected = end2end_rows(0)
+    expected[:, 4] = np.linspace(1, 0, 20)
+    found = expected.copy()
+    found[0, 2] += 3.2
+    assert output_errors(found[None], expected[None], "end2end", 64).max() == pytest.approx(0.05)
+
+
+def test_when_too_many_boxes_reach_the_confidence_the_best_enter_nms():
+    count = MAX_CANDIDATES + 100
+    output = np.zeros((1, 5, count), np.float32)
+    output[0, :2], output[0, 2:4] = np.arange(count) * 10, 4
+    output[0, 4] = np.linspace(0.1, 0.9, count)
+    found = decode(output, "anchors", confidence=0.05, iou=0.5, max_detections=3)
+    assert np.allclose(found.scores, output[0, 4, :-4:-1])

@@ -119,3 +119,21 @@ def test_reading_pictures(tmp_path):
         read_picture(tmp_path / "empty.png")
     with pytest.raises(FileNotFoundError, match=r"none\.png"):
         read_picture(tmp_path / "none.png")
+
+
+@pytest.mark.parametrize(
+    "image",
+    [
+        np.arange(12, dtype=np.uint8).reshape(4, 3),
+        np.full((4, 3, 4), 9, np.uint8),
+        np.full((4, 3), 4000, np.uint16),
+    ],
+    ids=["grey", "alpha", "16 bits"],
+)
+def test_a_picture_of_other_channels_or_depth_is_read_as_bgr(tmp_path, image):
+    path = tmp_path / "a.png"
+    path.write_bytes(cv2.imencode(".png", image)[1].tobytes())
+    found = read_picture(path)
+    assert (found.dtype, found.shape) == (np.uint8, (4, 3, 3))
+    expected = image if image.dtype == np.uint8 else image // 256
+    assert np.array_equal(found, expected[..., :3] if image.ndim == 3 else np.stack([expected] * 3, axis=2))

@@ -23,7 +23,8 @@ def class_term(student_logits: Tensor, teacher_logits: Tensor, temperature: floa
 
     Returns:
         Scalar, fp32: the sum over anchors and classes, weighted by |σ(teacher) − σ(student)|, over the sum of the
-        teacher's top scores. Zero where student equals teacher, and where there is no anchor.
+        teacher's top scores; at least over 1, so that a whisper is not raised to a full voice. Zero where student
+        equals teacher, and where there is no anchor.
 
     Raises:
         ValueError: T is not positive, or the shapes differ.

@@ -96,9 +96,11 @@ def test_boxes_without_area_stay_finite():
     assert torch.isfinite(student.grad).all()
 
 
-def test_gradients_reach_the_student_only():
-    student, teacher = sides(1).requires_grad_(), sides(2).requires_grad_()
-    decoded_term(student, teacher, weights(3)).backward()
+@pytest.mark.parametrize("term", [lambda s, t, w: bin_term(s, t, w, 2.0), decoded_term])
+def test_gradients_reach_the_student_only(term):
+    make = sides if term is decoded_term else bins
+    student, teacher = make(1).requires_grad_(), make(2).requires_grad_()
+    term(student, teacher, weights(3)).backward()
     assert teacher.grad is None
     assert student.grad.abs().min() > 0
 
@@ -134,3 +136,9 @@ def test_never_negative_and_the_order_of_anchors_does_not_count(seed, anchors):
         assert value >= -1e-6
         mixed = term(student[order], teacher[order], weight[order]).item()
         assert mixed == pytest.approx(value, rel=1e-4, abs=1e-6)
+
+
+def test_a_box_turned_inside_out_overlaps_with_none():
+    box = torch.full((1, 4), 2.0)
+    for student, teacher in ((-box, box), (box, -box)):
+        assert decoded_term(student, teacher, torch.ones(1)).item() == pytest.approx(1 + 4 / 4)

@@ -157,3 +157,30 @@ def test_silence_is_finite_at_the_ends(ceiling):
 def test_top_score():
     assert torch.allclose(top_score(torch.tensor([[0.0, -1.0], [2.0, 3.0]])), torch.tensor([0.0, 3.0]).sigmoid())
     assert top_score(torch.zeros(0, 3)).shape == (0,)
+
+
+def test_the_gradient_is_the_divergences_alone_and_none_of_its_weight():
+    student, teacher = logits(8).requires_grad_(), logits(9)
+    class_term(student, teacher, 2.0).backward()
+    mine = student.detach()
+    weight = (teacher.sigmoid() - mine.sigmoid()).abs() / teacher.sigmoid().amax(dim=1).sum()
+    pull = 2.0 * ((mine / 2).sigmoid() - (teacher / 2).sigmoid())  # T² times a divergence of logits over T
+    assert torch.allclose(student.grad, weight * pull, atol=1e-6)
+
+
+def test_the_gradient_of_silence_is_the_divergences_alone():
+    student = dense(12).requires_grad_()
+    silence_term(student, KEPT, CEILING, SCORES, 2.0).backward()
+    mine, limit = student.detach(), CEILING[:, None, None]
+    excess = torch.where(KEPT[:, None], 0, (mine.sigmoid() - limit).clamp(min=0)) / SCORES.sum()
+    pull = 2.0 * ((mine / 2).sigmoid() - (limit.logit() / 2).sigmoid())
+    assert torch.allclose(student.grad, excess * pull, atol=1e-6)
+
+
+def test_a_batch_the_teacher_hardly_speaks_of_is_not_raised_to_a_full_voice():
+    student, teacher = logits(1, anchors=1), torch.full((1, 3), -4.0)
+    once, five = (class_term(student.repeat(n, 1), teacher.repeat(n, 1), 1.0).item() for n in (1, 5))
+    assert five == pytest.approx(5 * once, rel=1e-4)
+    faint, none = (silence_term(dense(11), KEPT, CEILING, s, 1.0) for s in (torch.full((3,), 0.05), torch.zeros(0)))
+    assert faint.item() == pytest.approx(none.item())
+    assert none.item() == pytest.approx(2.0 * silence_term(dense(11), KEPT, CEILING, SCORES, 1.0).item(), rel=1e-5)
