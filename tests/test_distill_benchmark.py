@@ -59,6 +59,12 @@ def test_a_bar_asks_for_three_seeds_a_mean_and_an_interval(benchmark, low, n, me
     assert benchmark.verdict("cached-plain-20", difference).endswith(f": {said}")
 
 
+@pytest.mark.parametrize(("mean", "said"), [(0.3, "met"), (-0.31, "missed"), (1.0, "missed")])
+def test_a_bar_may_bound_a_difference_both_ways(benchmark, mean, said):
+    difference = {"mean": mean, "low": mean - 1, "high": mean + 1, "n": 3}
+    assert benchmark.verdict("cached-live-20", difference) == f"within 0.3: {said}"
+
+
 def test_the_committed_results_are_those_of_their_runs(benchmark):
     stored = json.loads(benchmark.SCALE.result.read_text())
     again = benchmark.summary(stored["runs"])
