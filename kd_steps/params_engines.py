@@ -44,7 +44,7 @@ class Evaluate(Section):
 class Gate(Section):
     required_targets: Annotated[list[str], Field(min_length=1)]
     confidence_level: Annotated[float, Field(gt=0.5, lt=1)]
-    min_map_ratio: Positive
+    min_map_ratio: NonNegative
     max_latency_ratio: Positive
     min_compression_ratio: Positive
     min_class_ap50: Fraction

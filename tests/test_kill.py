@@ -60,9 +60,9 @@ class Work:
 WORK = {
     "prepare": Work(".retort/prepare/incoming/*"),
     "validate": Work("report/data_docs"),
-    "train_teacher": Work("models/teacher/resume/last.pt", resumes="goes on from its last epoch"),
+    "train_teacher": Work("models/teacher/resume/live.pt", resumes="goes on from its last epoch"),
     "cache_logits": Work("data/cache/shard-00000.json", resumes="data/cache: resumed"),
-    "distill": Work("models/student/resume/last.pt", resumes="goes on from its last epoch"),
+    "distill": Work("models/student/resume/live.pt", resumes="goes on from its last epoch"),
     "few_shot": Work("models/few_shot/run"),
     "export": Work("models/engines/onnx-fp32"),
     "evaluate": Work("evaluation/detections/*.parquet"),

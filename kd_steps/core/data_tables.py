@@ -7,7 +7,6 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from scipy.optimize import linear_sum_assignment
 
 from kd_steps.core.boxes import xyxy_to_yolo
 from kd_steps.core.labels import LabelFault, parse_yolo
@@ -119,6 +118,8 @@ def label_fault(
         size_wh_px: width and height of the picture.
         n_classes: base and new classes.
     """
+    from scipy.optimize import linear_sum_assignment  # too slow to import for every stage that reads a table
+
     if text is None:
         return "there is no such label file"
     labels, faults = parse_yolo(text, n_classes)

@@ -13,7 +13,14 @@ from numpy.typing import NDArray
 
 from kd_steps.core.matching import Matches
 from kd_steps.core.metrics import RECALLS, average_precision, mean_ap, precision_recall, ratio
-from kd_steps.core.statistics import Interval, interval_of, median_paired_ratio, percentiles, with_wilson
+from kd_steps.core.statistics import (
+    Interval,
+    interval_of,
+    median_paired_ratio,
+    percentiles,
+    ratio_interval,
+    with_wilson,
+)
 
 FloatArray = NDArray[np.float64]
 PHASES = ("preprocess_ms", "inference_ms", "postprocess_ms", "total_ms")
@@ -85,7 +92,7 @@ def map_ratio(engine: ApSample, teacher: ApSample, n_classes: int, confidence_le
     """mAP50-95 of an engine against the teacher's, over the first ``n_classes`` classes of both: the base classes."""
     measured = ratio(mean_ap(engine.measured[:, :n_classes]), mean_ap(teacher.measured[:, :n_classes]))
     resampled = ratio(mean_ap(engine.resampled[:, :n_classes]), mean_ap(teacher.resampled[:, :n_classes]))
-    return interval_of(float(measured[0]), resampled, confidence_level, engine.n_boards, engine.n_boards)
+    return ratio_interval(float(measured[0]), resampled, confidence_level, engine.n_boards)
 
 
 def accuracy_summary(

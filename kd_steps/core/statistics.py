@@ -12,7 +12,6 @@ from dataclasses import asdict, dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import stdtrit
 
 FloatArray = NDArray[np.float64]
 
@@ -53,6 +52,8 @@ def interval_of(value: float, replicates: FloatArray, confidence_level: float, n
         n: sample size to report.
         units: how many were drawn from, independent of one another.
     """
+    from scipy.special import stdtrit  # too slow to import for all that only needs an Interval
+
     if not math.isfinite(value):
         return Interval(None, None, None, n)
     if units < 2 or replicates.size == 0 or not np.isfinite(replicates).all():
@@ -140,6 +141,11 @@ def mean_count_interval(
     )
     low, high = poisson_interval(int(counts.sum()), confidence_level)
     return _within(_hull(resampled, low / n, high / n), 0, math.inf)
+
+
+def ratio_interval(value: float, replicates: FloatArray, confidence_level: float, boards: int) -> Interval:
+    """:func:`interval_of` for a ratio of what cannot be negative, drawn by boards."""
+    return _within(interval_of(value, replicates, confidence_level, boards, boards), 0, math.inf)
 
 
 def with_wilson(interval: Interval, confidence_level: float) -> Interval:
