@@ -97,8 +97,12 @@ def _rows(record: PartRecord) -> list[dict[str, object]]:
     if record.facts is None:
         return [base]
     width_px, height_px = record.facts.width_px, record.facts.height_px
-    base |= {"sha256": record.facts.sha256, "pixel_hash": record.facts.pixel_hash}
-    base |= {"width_px": width_px, "height_px": height_px}
+    base |= {
+        "sha256": record.facts.sha256,
+        "pixel_hash": record.facts.pixel_hash,
+        "width_px": width_px,
+        "height_px": height_px,
+    }
     if record.labels is None or not len(record.labels.class_ids):
         return [base]
     corners = yolo_to_xyxy(np.asarray(record.labels.boxes_cxcywh, dtype=np.float64), width_px, height_px)

@@ -49,11 +49,11 @@ class Plan:
 
 def picture_faults(image: SourceImage, width_px: int, height_px: int) -> list[str]:
     """Another size than its annotation tells; objects without area or outside; each with the file and the number."""
-    if image.told_wh_px not in (None, (width_px, height_px)):
-        told_px = "{} × {} px".format(*image.told_wh_px or ())
+    if image.told_wh_px and image.told_wh_px != (width_px, height_px):
+        told_px, found_px = (f"{width} × {height} px" for width, height in (image.told_wh_px, (width_px, height_px)))
         return [
-            f"{image.origin}: it was made on a picture of {told_px}, but this one is displayed at {width_px} × "
-            f"{height_px} px (it may have been resized, or be turned by its EXIF data); export the annotations again"
+            f"{image.origin}: it was made on a picture of {told_px}, but this one is displayed at {found_px} "
+            "(it may have been resized, or be turned by its EXIF data); export the annotations again"
         ]
     told = ((i, box_fault(box, width_px, height_px)) for i, box in enumerate(image.boxes_xyxy_px, start=1))
     names = image.class_names

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from kd_steps.adapters.files import read_text
 from kd_steps.core.naming import PICTURE_SUFFIXES, board_of, picture_ids, split_of, told_files, told_size
 from kd_steps.core.records import SourceImage, SourceSet
 
@@ -100,15 +101,13 @@ def _class_names(categories: list[dict[str, Any]], path: Path) -> dict[Any, str]
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        content = json.loads(path.read_text(encoding="utf-8-sig"))
+        content = json.loads(read_text(path))
     except FileNotFoundError as error:
         raise FileNotFoundError(
             f"{path}: no such file; set prepare.source.coco.annotations to the JSON file"
         ) from error
     except json.JSONDecodeError as error:
         raise ValueError(f"{path}, line {error.lineno}: not valid JSON ({error.msg}); export it again") from error
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{path}: not a text file in UTF-8 ({error}); export it again") from error
     wanted = {"images": ("id", "file_name"), "annotations": ("image_id", "category_id", "bbox")}
     wanted["categories"] = ("id", "name")
     for key, fields in wanted.items():

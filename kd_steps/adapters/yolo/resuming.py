@@ -66,10 +66,10 @@ def keep_live(folder: Path, trainer: Any) -> None:
         torch.save(state, temporary)
 
 
-def read_live(folder: Path) -> dict[str, Any] | None:
-    """What :func:`keep_live` kept, or None where there is none."""
-    path = folder / "resume" / LIVE
-    return torch.load(path, weights_only=True, map_location="cpu") if path.exists() else None
+def read_live(folder: Path) -> dict[str, Any]:
+    """What :func:`keep_live` kept; ask :func:`can_resume` first."""
+    state: dict[str, Any] = torch.load(folder / "resume" / LIVE, weights_only=True, map_location="cpu")
+    return state
 
 
 def complete(checkpoint: dict[str, Any], average: nn.Module, live: Mapping[str, Any]) -> dict[str, Any]:

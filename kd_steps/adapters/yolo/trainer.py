@@ -44,9 +44,11 @@ class RetortTrainer(DetectionTrainer):
     def __init__(self, run: TrainingRun) -> None:
         self.spec = run
         switch_off_integrations()
-        super().__init__(overrides=_overrides(run))
+        overrides = _overrides(run)
+        amp = overrides["amp"]
+        super().__init__(overrides=overrides)
         self.args.workers = run.loader_workers  # Ultralytics forces 0 on a CPU
-        self.args.amp = _overrides(run)["amp"]  # a resume takes it from the checkpoint
+        self.args.amp = amp  # a resume takes it from the checkpoint
         if self.device.type == "cpu":
             torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))  # Ultralytics has just set all cores but one
         self.world_size = WORLD_SIZE if RANK != -1 else self.world_size  # it knows several processes on GPUs only
@@ -67,13 +69,12 @@ class RetortTrainer(DetectionTrainer):
         model = copy.deepcopy(self.spec.model).float()
         if self.resume:
             weights, checkpoint = load_checkpoint(self.args.resume)
-            model.load_state_dict(weights.float().state_dict())
-        live = resuming.read_live(self.spec.folder) if checkpoint else None
+            live = resuming.read_live(self.spec.folder)
         model.__class__ = TrainingModel
         model.criterion = None
         model.precision = self.spec.precision
         model.distiller = Distiller(self.spec.distillation, model) if self.spec.distillation else None
-        if checkpoint and live:
+        if checkpoint:
             model.load_state_dict(live["model"])
             checkpoint, self.lr_scale = resuming.complete(checkpoint, weights, live), live["lr_scale"]
             self.seconds_before = live.get("seconds", 0.0)  # none in those of before
