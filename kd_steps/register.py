@@ -14,7 +14,8 @@ import yaml
 from kd_steps.adapters.files import read_json, write_json
 from kd_steps.core.verdicts import failing_rules, passed_targets, shown
 from kd_steps.edge.contract import canonical_digest
-from kd_steps.edge.manifest import Manifest, read_manifest, verify_files
+from kd_steps.edge.manifest import Manifest, read_manifest
+from kd_steps.edge.verification import verify_files
 from kd_steps.params import PARAMS_FILE, Params, load_params
 from kd_steps.stage_entry import run_stage
 

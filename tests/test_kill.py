@@ -28,7 +28,8 @@ from tiny_project import (
 )
 
 from kd_steps.adapters.files import sha256_of
-from kd_steps.edge.manifest import read_manifest, verify_files
+from kd_steps.edge.manifest import read_manifest
+from kd_steps.edge.verification import verify_files
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 

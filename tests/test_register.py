@@ -15,7 +15,8 @@ from pathlib import Path
 import pytest
 
 from kd_steps.adapters.tracking import open_store
-from kd_steps.edge.manifest import ManifestError, read_manifest, verify_files
+from kd_steps.edge.manifest import ManifestError, read_manifest
+from kd_steps.edge.verification import verify_files
 from kd_steps.register import STAGE_FILES, main
 from tests.dossier_fixture import build_project, engines_metrics, gate_verdict, write
 

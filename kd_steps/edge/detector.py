@@ -10,9 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kd_steps.edge.engines import Engine, EngineError, open_engine
-from kd_steps.edge.manifest import Manifest, verified_manifest
+from kd_steps.edge.manifest import Manifest
 from kd_steps.edge.postprocess import Detections, decode
 from kd_steps.edge.preprocess import Preprocessor
+from kd_steps.edge.verification import verified_manifest
 
 
 @dataclass(frozen=True)

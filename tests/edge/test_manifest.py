@@ -8,7 +8,8 @@ from engine_fixture import CLASSES, rewrite_manifest
 
 from kd_steps.edge.contract import ContractMismatchError
 from kd_steps.edge.detector import Detector
-from kd_steps.edge.manifest import Manifest, ManifestError, read_manifest, this_machine, verified_manifest
+from kd_steps.edge.manifest import Manifest, ManifestError, read_manifest, this_machine
+from kd_steps.edge.verification import verified_manifest
 
 ENGINES = {
     "teacher": ["golden.npz", "model.onnx"],
