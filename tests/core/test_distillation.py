@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from heads_fixture import ALL, ANCHORS, NAMES, THEIRS, adapters, dense, neck, student, teacher
 
 from kd_steps.core.answers import kept_anchors, sparse_answers, student_at
 from kd_steps.core.distillation import HeadOutputs, StudentOutputs, TermWeights, distillation_terms
@@ -17,52 +18,6 @@ from kd_steps.core.neck_adapters import NeckAdapters
 from kd_steps.core.teacher_records import TeacherRecord, batch_records
 
 WEIGHTS = TermWeights(class_weight=1.0, box_weight=1.0, box_temperature=2.0)
-NAMES = {
-    "kd_class": "class_weight",
-    "kd_box": "box_weight",
-    "kd_attention": "attention_weight",
-    "kd_channel": "channel_weight",
-    "kd_feature": "feature_weight",
-    "kd_relational": "relational_weight",
-}
-ALL = TermWeights(**dict.fromkeys(NAMES.values(), 1.0), feature_levels=(0.7, 0.3))
-SIDES = (3, 2)  # cells of a level's row; 13 anchors
-ANCHORS = sum(side**2 for side in SIDES)
-MINE, THEIRS = (4, 6), (5, 3)  # neck channels of student and teacher
-
-
-def dense(seed, classes=2, bins=4, batch=3):
-    generator = torch.Generator().manual_seed(seed)
-    return (
-        torch.randn(batch, classes, ANCHORS, generator=generator) * 2,
-        torch.randn(batch, 4 * bins, ANCHORS, generator=generator).abs(),
-    )
-
-
-def neck(seed, channels=MINE, batch=3):
-    generator = torch.Generator().manual_seed(seed)
-    return [torch.randn(batch, c, s, s, generator=generator) for c, s in zip(channels, SIDES, strict=True)]
-
-
-def student(seed=2, two_branches=False, **shape):
-    """A student's outputs as leaves, so that their gradients can be read."""
-    many, one = (HeadOutputs(*(t.requires_grad_() for t in dense(seed + i, **shape))) for i in (0, 100))
-    return StudentOutputs(many, one if two_branches else None, [level.requires_grad_() for level in neck(seed)])
-
-
-def teacher(seed=1, threshold=0.3, two_branches=False, max_vectors=5, attention=True, pooled=True, **shape):
-    """A teacher's answers to a batch of three views."""
-    many, one = (sparse_answers(*dense(seed + i, **shape), threshold, 300) for i in (0, 200))
-    necks = neck_answers(neck(seed + 50, THEIRS), many, attention, pooled, max_vectors)
-    cells = tuple(side**2 for side in SIDES)
-    return batch_records(
-        [TeacherRecord(0, many[i], one[i] if two_branches else None, necks[i], cells) for i in range(len(many))]
-    )
-
-
-def adapters(seed=5):
-    torch.manual_seed(seed)
-    return NeckAdapters(MINE, THEIRS)
 
 
 def head_terms(mine, theirs, temperature):
@@ -283,58 +238,3 @@ def test_half_precision_outputs_give_fp32_terms():
     mine = StudentOutputs(HeadOutputs(logits, boxes), None, [level.bfloat16() for level in neck(2)])
     terms = distillation_terms(mine, teacher(), ALL, 2.0, adapters())
     assert {term.dtype for term in terms.values()} == {torch.float32}
-
-
-STRONG = replace(ALL, feature_kind="l2", box_temperature=2.0, dynamic_strength=3.0)
-
-
-def raised(said, mine, strength):
-    """(view, anchor) → the teacher's score there times 1 + strength × how far the student is off, by a loop."""
-    found = {}
-    for sample, anchor, logits in zip(said.sample.tolist(), said.anchor.tolist(), said.class_logits, strict=True):
-        best = int(logits.argmax())
-        score = logits[best].sigmoid().item()
-        gap = abs(score - mine.class_logits[sample, best, anchor].detach().sigmoid().item())
-        found[sample, anchor] = score * (1 + strength * gap)
-    return found
-
-
-def test_dynamic_strength_weighs_boxes_and_vectors_by_how_far_the_student_is_off():
-    said, mine, through = teacher(), student(), adapters()
-    terms = distillation_terms(mine, said, STRONG, 2.0, through)
-    weight = raised(said.many, mine.many, 3.0)
-    _, bins = student_at(mine.many.class_logits, mine.many.boxes, said.many)
-    boxes = torch.tensor(
-        [weight[key] for key in zip(said.many.sample.tolist(), said.many.anchor.tolist(), strict=True)]
-    )
-    same_sum = boxes * (top_score(said.many.class_logits).sum() / boxes.sum())
-    assert terms["kd_box"].item() == pytest.approx(bin_term(bins, said.many.box_bins, same_sum, 2.0).item(), rel=1e-5)
-    expected, first = 0.0, 0
-    for level, (own, share) in enumerate(zip(said.neck.vectors, STRONG.feature_levels, strict=True)):
-        keys = zip(own.sample.tolist(), (own.cell + first).tolist(), strict=True)
-        adapted = through.vectors[level](vectors_at(mine.features[level], own))
-        expected += share * l2_term(adapted, own.values, torch.tensor([weight[key] for key in keys])).item()
-        first += SIDES[level] ** 2
-    assert terms["kd_feature"].item() == pytest.approx(expected, rel=1e-5)
-    plain = distillation_terms(mine, said, replace(STRONG, dynamic_strength=0.0), 2.0, through)
-    assert {name for name in terms if terms[name].item() != plain[name].item()} == {"kd_box", "kd_feature"}
-
-
-def test_no_dynamic_strength_is_the_same_to_the_bit():
-    """Against the terms' own functions, which know nothing of it."""
-    said, mine, through = teacher(), student(), adapters()
-    terms = distillation_terms(mine, said, replace(STRONG, dynamic_strength=0.0), 2.0, through)
-    _, bins = student_at(mine.many.class_logits, mine.many.boxes, said.many)
-    assert torch.equal(terms["kd_box"], bin_term(bins, said.many.box_bins, top_score(said.many.class_logits), 2.0))
-    feature = torch.zeros(())
-    for level, (own, share) in enumerate(zip(said.neck.vectors, STRONG.feature_levels, strict=True)):
-        adapted = through.vectors[level](vectors_at(mine.features[level], own).float())
-        feature = feature + share * l2_term(adapted, own.values, own.score)
-    assert torch.equal(terms["kd_feature"], feature)
-
-
-def test_dynamic_strength_stays_finite_where_the_teacher_says_nothing():
-    said, through = teacher(threshold=0.9999), adapters()
-    terms = distillation_terms(student(), said, STRONG, 2.0, through)
-    assert len(said.many.anchor) == 0
-    assert terms["kd_box"].item() == terms["kd_feature"].item() == 0

@@ -6,7 +6,6 @@ Both have random but decided weights: the terms have something to say, and eight
 import csv
 import math
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -14,52 +13,16 @@ from typing import Any
 import onnx
 import pytest
 import torch
+from family_fixture import DIGEST, PLAN, Pair, terms_of, training_of, write_families
 from pickle_modules import modules_in
-from training_fixture import CLASSES, REPOSITORY, decided_model, params_of, write_training_project
+from training_fixture import CLASSES, REPOSITORY, decided_model, params_of
 
 from kd_steps.adapters.prepared import load_prepared
-from kd_steps.core.distillation import TermWeights, distillation_terms
-from kd_steps.core.schedule import EpochWeights
-from kd_steps.core.views import View, ViewPlan
+from kd_steps.core.views import View
 
 MOBILENET = str(REPOSITORY / "data/models/mobilenet.yaml")
-ALL_TERMS = TermWeights(
-    class_weight=1.0,
-    box_weight=1.0,
-    box_temperature=2.0,
-    attention_weight=1.0,
-    channel_weight=1.0,
-    feature_weight=1.0,
-    relational_weight=1.0,
-)
 NAMES = ("kd_class", "kd_box", "kd_attention", "kd_channel", "kd_feature", "kd_relational")
-ASKED = {"attention": True, "pooled": True, "max_vectors": 84, "pixels": True, "batch": 4, "shard_views": 6}
-EPOCHS = 4
-PLAN = ViewPlan(EPOCHS, 0, 1, 0)  # one view of each picture: the losses of two epochs are of the same pixels
 VIEW = View(closing=False, number=0)
-DIGEST = "a" * 64
-BOTH, SOFT, HARD = (EpochWeights("all", soft, hard, 2.0) for soft, hard in ((1.0, 1.0), (1.0, 0.0), (0.0, 1.0)))
-
-
-@dataclass(frozen=True)
-class Pair:
-    """A teacher and a student, and how they are trained.
-
-    Attributes:
-        teacher: model YAML.
-        student: model YAML.
-        cached: whether the training reads stored answers or asks the teacher.
-        precision: of both networks.
-        feature_kind: formula of the feature term.
-    """
-
-    teacher: str
-    student: str
-    cached: bool
-    precision: str = "fp32"
-    feature_kind: str = "l2"
-
-
 PAIRS = (
     Pair("yolov10n.yaml", "yolov5n.yaml", cached=True),
     Pair("yolov5l.yaml", "yolov5s.yaml", cached=False),
@@ -98,8 +61,7 @@ class Distilled:
 
 @pytest.fixture(scope="module")
 def project(tmp_path_factory):
-    root = tmp_path_factory.mktemp("families") / "project"
-    return write_training_project(root, cache_logits=ASKED, augmentation={"mosaic": 0.5})
+    return write_families(tmp_path_factory.mktemp("families") / "project")
 
 
 @pytest.fixture(scope="module", params=PAIRS, ids=lambda pair: f"{Path(pair.teacher).stem}-{Path(pair.student).stem}")
@@ -151,39 +113,6 @@ def sources(project, params, teacher, folder):
     stored = batch_records([cache.record(p.digest, VIEW) for p in first])
     answers = {"cached": stored, "live": live.answer(images)}
     return SimpleNamespace(cache=cache, teacher=live, images=images, answers=answers)
-
-
-def training_of(project, params, teacher, pair, folder, **source):
-    """The training of a student by a teacher whose answers come from ``source``: ``cached`` or ``live``."""
-    from kd_steps.adapters.yolo.distiller import Distillation
-    from kd_steps.adapters.yolo.models import neck_channels, require_same_geometry
-    from kd_steps.adapters.yolo.recipe import training_run
-
-    student = decided_model(seed=3, architecture=pair.student)
-    require_same_geometry(teacher, student)
-    prepared = load_prepared(project / "data/prepared")
-    section = params.distill.model_copy(update={"epochs": EPOCHS, "optimizer": "AdamW", "lr0": 0.003})
-    distillation = Distillation(
-        terms=replace(ALL_TERMS, feature_kind=pair.feature_kind),
-        weights_at=partial(same, weights=BOTH),
-        teacher_channels=neck_channels(teacher),
-        **source,
-    )
-    pictures = prepared.split("train"), prepared.split("val")
-    return training_run(params, section, student, CLASSES, *pictures, PLAN, DIGEST, folder, distillation)
-
-
-def same(epoch, weights):
-    return weights
-
-
-def terms_of(live, images, answers, terms=ALL_TERMS):
-    """The terms of a batch in training mode and in the training's precision."""
-    from kd_steps.adapters.yolo.teacher import distillable_outputs
-
-    with live.precision.autocast(images.device):
-        student = distillable_outputs(live.train().forward(live.precision.lay_out(images)))
-    return distillation_terms(student, answers, terms, 2.0, live.distiller.adapters)
 
 
 def test_the_loss_falls_and_every_term_is_logged(distilled):
@@ -254,58 +183,3 @@ def parameters_in(path):
     sizes = {stored.name: math.prod(stored.dims) for stored in graph.initializer}
     nodes = [node for node in graph.node if node.op_type in ("Conv", "ConvTranspose", "Gemm", "MatMul")]
     return sum(sizes.get(name, 0) for node in nodes for name in node.input[1:])
-
-
-def in_training(project, folder, teacher, student):
-    """A live model with its distiller before the first step, and a batch."""
-    from kd_steps.adapters.yolo.answering import frozen
-    from kd_steps.adapters.yolo.trainer import RetortTrainer
-
-    params, detector = params_of(project), decided_model(seed=9, architecture=teacher)
-    source = frozen(params, detector)
-    pair = Pair(teacher, student, cached=False)
-    trainer = RetortTrainer(training_of(project, params, detector, pair, folder, live=source.answer))
-    trainer.setup_model()
-    trainer.model.args = trainer.args
-    batch = {
-        "img": torch.rand(2, 3, 64, 64, generator=torch.Generator().manual_seed(0)),
-        "cls": torch.tensor([[0.0], [1.0]]),
-        "bboxes": torch.tensor([[0.5, 0.5, 0.4, 0.4], [0.3, 0.6, 0.3, 0.2]]),
-        "batch_idx": torch.tensor([0.0, 1.0]),
-    }
-    return trainer.model.train().requires_grad_(), trainer.spec.distillation, batch
-
-
-@pytest.mark.parametrize("student", ["yolov10n.yaml", "yolo26n.yaml"])
-@pytest.mark.parametrize("teacher", ["yolov10n.yaml", "yolo26n.yaml", "yolo11n.yaml"])
-def test_the_final_branch_learns_from_a_teacher_that_has_one(project, tmp_path, teacher, student):
-    live, distillation, batch = in_training(project, tmp_path, teacher, student)
-    terms = terms_of(live, batch["img"], distillation.live(batch["img"]))
-    head = live.model[-1]
-    for name, term in terms.items():
-        for branch, of in (("one2one_cv2", "kd_box"), ("one2one_cv3", "kd_class")):
-            weights = list(getattr(head, branch).parameters())
-            gradients = torch.autograd.grad(term, weights, retain_graph=True, allow_unused=True)
-            if name == of and teacher != "yolo11n.yaml":
-                assert all(gradient is not None and gradient.abs().max() > 0 for gradient in gradients), name
-            else:
-                assert all(gradient is None for gradient in gradients), (name, branch)
-
-
-@pytest.mark.parametrize("architecture", ["yolov10n.yaml", "yolo26n.yaml"])
-def test_the_teachers_terms_stay_as_the_label_loss_of_the_many_branch_decays(project, tmp_path, architecture):
-    live, distillation, batch = in_training(project, tmp_path, architecture, architecture)
-    stem = live.model[0].conv.weight
-
-    def gradient(weights):
-        live.distiller.start_epoch(replace(distillation, weights_at=partial(same, weights=weights)), 0)
-        return torch.autograd.grad(live.loss(batch)[0].sum(), stem)[0]
-
-    live.criterion = live.init_criterion()
-    share, soft, hard = live.criterion.o2m, gradient(SOFT), gradient(HARD)
-    for _ in range(EPOCHS):
-        live.criterion.update()
-    assert live.criterion.o2m < 0.2 * share
-    assert soft.abs().max() > 0
-    assert torch.allclose(gradient(SOFT), soft, rtol=1e-4, atol=1e-4 * soft.abs().max())
-    assert gradient(HARD).norm() < 0.2 * hard.norm()
