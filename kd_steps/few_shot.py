@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from kd_steps.adapters.files import read_text, resumable_folder, write_json
+from kd_steps.adapters.files import read_text, write_json
 from kd_steps.adapters.part_sets import PartPicture, PartSet, read_part_sets
 from kd_steps.core.labelled import LabelledImage
 from kd_steps.core.labels import parse_yolo
@@ -18,11 +19,16 @@ from kd_steps.core.part_classes import classes_with_new_parts
 from kd_steps.core.schedule import SchedulePhase, weights_at
 from kd_steps.edge.contract import canonical_digest
 from kd_steps.params import Params, load_params
+from kd_steps.params_training import Distill
 from kd_steps.stage_entry import run_stage
+from kd_steps.teaching.resumable import train_once
+from kd_steps.teaching.student_training import NOT_OF_THE_TRAINING
 
 if TYPE_CHECKING:
     from kd_steps.adapters.prepared import PreparedSet
     from kd_steps.adapters.sidecar import Sidecar
+    from kd_steps.adapters.yolo.models import Detector
+    from kd_steps.adapters.yolo.training_run import TrainingRun
 
 FOLDER = Path("models/few_shot")
 STUDENT = Path("models/student")
@@ -91,23 +97,41 @@ def labelled_shot(picture: PartPicture, names: Sequence[str], classes: Sequence[
 
 def teach(
     params: Params, prepared: PreparedSet, student: Sidecar, classes: Sequence[str], shots: Sequence[LabelledImage]
-) -> dict[str, object]:
+) -> Mapping[str, Any]:
     """Fine-tune the student on the shots while base pictures are replayed and its old answers held.
 
     Returns:
         What the training measured.
     """
     from kd_steps.adapters.sidecar import WEIGHTS
-    from kd_steps.adapters.yolo.answering import frozen, trained
-    from kd_steps.adapters.yolo.distiller import Distillation
-    from kd_steps.adapters.yolo.models import add_classes, parameter_count
-    from kd_steps.adapters.yolo.recipe import finish, teacher_plan, training_run
+    from kd_steps.adapters.yolo.answering import trained
+    from kd_steps.adapters.yolo.models import parameter_count
+    from kd_steps.adapters.yolo.recipe import finish
     from kd_steps.adapters.yolo.training import train
-    from kd_steps.adapters.yolo.training_run import NewPartDraws
-    from kd_steps.core.distillation import TermWeights
 
+    _, base = trained(params, STUDENT)
+    run = few_shot_run(params, prepared, student, base, classes, shots)
+    fingerprint = {
+        "few_shot": params.few_shot.model_dump(mode="json"),
+        "section": few_shot_section(params).model_dump(mode="json", exclude=NOT_OF_THE_TRAINING),
+        "student": student.sha256,
+        "seed": params.seed,
+        "dataset": prepared.digest,
+        "contract": student.contract.digest,
+        "shots": canonical_digest([[s.digest, s.class_ids.tolist(), s.boxes_xywh.tolist()] for s in shots]),
+    }
+
+    def make() -> None:
+        measured = finish(run, train(run), FOLDER / WEIGHTS)
+        write_few_shot_sidecar(student, classes, parameter_count(run.model), measured)
+
+    return train_once(FOLDER, fingerprint, "student with new parts", make)
+
+
+def few_shot_section(params: Params) -> Distill:
+    """The training of the student as `few_shot` changes it."""
     few = params.few_shot
-    section = params.distill.model_copy(
+    return params.distill.model_copy(
         update={
             **few.model_dump(include=set(type(few).model_fields) & set(type(params.distill).model_fields)),
             "warmup_epochs": 1.0,
@@ -117,43 +141,58 @@ def teach(
             "lr_guard_ratio": 0.0,  # what the base student says weighs as much as it is told to
         }
     )
-    _, base = trained(params, STUDENT)
-    fingerprint = {
-        "section": few.model_dump(mode="json"),
-        "student": student.sha256,
-        "seed": params.seed,
-        "shots": canonical_digest([[s.digest, s.class_ids.tolist(), s.boxes_xywh.tolist()] for s in shots]),
-    }
-    if resumable_folder(FOLDER, fingerprint):
-        print("a training on these new parts was stopped here; it goes on from its last epoch")  # noqa: T201
+
+
+def few_shot_run(
+    params: Params,
+    prepared: PreparedSet,
+    student: Sidecar,
+    base: Detector,
+    classes: Sequence[str],
+    shots: Sequence[LabelledImage],
+) -> TrainingRun:
+    """The training on new parts.
+
+    Args:
+        params: all of ``params.yaml``.
+        prepared: the base pictures.
+        student: the note of the student.
+        base: the student, which answers for the classes it knows.
+        classes: its class names, then the new ones.
+        shots: pictures of the new parts.
+    """
+    from kd_steps.adapters.yolo.answering import answer_content, frozen
+    from kd_steps.adapters.yolo.distiller import Distillation
+    from kd_steps.adapters.yolo.models import add_classes
+    from kd_steps.adapters.yolo.recipe import fresh_views_plan, training_run
+    from kd_steps.adapters.yolo.training_run import NewPartDraws
+    from kd_steps.core.distillation import TermWeights
+
+    few, section = params.few_shot, few_shot_section(params)
     phase = SchedulePhase("few_shot", 1.0, few.base_distillation_weight / 2, 0.5, 1.0)  # weights_at doubles both
-    model = add_classes(base, classes[len(student.classes) :])
-    run = training_run(
+    head_alone = replace(answer_content(params), attention=False, pooled=False, max_vectors=0)
+    return training_run(
         params,
         section,
-        model,
+        add_classes(base, classes[len(student.classes) :]),
         classes,
         [*prepared.split("train"), *shots],
         prepared.split("val"),
-        teacher_plan(section),
+        fresh_views_plan(section),
         student.contract.augmentation_digest,
         FOLDER,
         Distillation(
             terms=TermWeights(class_weight=1.0, box_weight=1.0, box_temperature=params.distill.box_temperature),
             weights_at=partial(weights_at, epochs=few.epochs, phases=[phase], gamma_epochs=0),
-            live=frozen(params, base).answer,
+            live=frozen(params, base, head_alone).answer,
         ),
         NewPartDraws(len(shots), few.new_part_share, few.iterations_per_epoch * few.batch),
         keep="last",  # the validation split knows no new class, so its best epoch is the one that learnt least of it
     )
-    measured = finish(run, train(run), FOLDER / WEIGHTS)
-    write_few_shot_sidecar(student, classes, parameter_count(model), measured)
-    (FOLDER / "fingerprint.json").unlink()
-    return measured
 
 
 def write_few_shot_sidecar(
-    student: Sidecar, classes: Sequence[str], parameters: int, measured: dict[str, object]
+    student: Sidecar, classes: Sequence[str], parameters: int, measured: Mapping[str, Any]
 ) -> None:
     """The note of the weights that this stage hands on."""
     from kd_steps.adapters.sidecar import write_sidecar

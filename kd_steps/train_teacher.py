@@ -6,10 +6,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from kd_steps.adapters.files import resumable_folder, write_json
+from kd_steps.adapters.files import write_json
 from kd_steps.edge.contract import canonical_digest
 from kd_steps.params import Params, load_params
 from kd_steps.stage_entry import run_stage
+from kd_steps.teaching.resumable import train_once
 from kd_steps.teaching.weight_files import weight_file
 
 FOLDER = Path("models/teacher")
@@ -24,10 +25,10 @@ def main() -> None:
     from kd_steps.adapters.yolo.models import parameter_count, save_weights
     from kd_steps.adapters.yolo.recipe import (
         finish,
+        fresh_views_plan,
         given_model,
         initial_model,
         model_name,
-        teacher_plan,
         training_run,
     )
     from kd_steps.adapters.yolo.training import train
@@ -41,8 +42,6 @@ def main() -> None:
         section = section.model_copy(update={"epochs": 1})  # of which only the validation is run
     else:
         model = initial_model(section, weights, prepared.classes, params.seed)
-    if resumable_folder(FOLDER, fingerprint(params, prepared.digest, contract.digest, model.yaml)):
-        print("a training of this teacher was stopped here; it goes on from its last epoch")  # noqa: T201
     run = training_run(
         params,
         section,
@@ -50,29 +49,32 @@ def main() -> None:
         prepared.classes,
         prepared.split("train"),
         prepared.split("val"),
-        teacher_plan(section),
+        fresh_views_plan(section),
         contract.augmentation_digest,
         FOLDER,
     )
-    if as_it_is:
-        save_weights(model, FOLDER / WEIGHTS)
-        measured = validation_scores(run)
-    else:
-        measured = finish(run, train(run), FOLDER / WEIGHTS)
-    write_sidecar(
-        FOLDER,
-        kind="teacher",
-        model=model_name(section, section.weights),
-        classes=prepared.classes,
-        new_classes=(),
-        parameters=parameter_count(model),
-        contract=contract,
-        dataset_digest=prepared.digest,
-        training=measured,
-        lineage={"weights": section.weights, "weights_sha256": section.weights_sha256},
-    )
-    write_json(Path("metrics/alone/teacher.json"), measured)
-    (FOLDER / "fingerprint.json").unlink()
+
+    def make() -> None:
+        if as_it_is:
+            save_weights(model, FOLDER / WEIGHTS)
+            measured = validation_scores(run)
+        else:
+            measured = finish(run, train(run), FOLDER / WEIGHTS)
+        write_sidecar(
+            FOLDER,
+            kind="teacher",
+            model=model_name(section, section.weights),
+            classes=prepared.classes,
+            new_classes=(),
+            parameters=parameter_count(model),
+            contract=contract,
+            dataset_digest=prepared.digest,
+            training=measured,
+            lineage={"weights": section.weights, "weights_sha256": section.weights_sha256},
+        )
+
+    of = fingerprint(params, prepared.digest, contract.digest, model.yaml)
+    write_json(Path("metrics/alone/teacher.json"), train_once(FOLDER, of, "teacher", make))
 
 
 def fingerprint(

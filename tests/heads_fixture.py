@@ -3,7 +3,7 @@
 import torch
 
 from kd_steps.core.answers import sparse_answers
-from kd_steps.core.distillation import HeadOutputs, StudentOutputs, TermWeights
+from kd_steps.core.distillation import BranchOutputs, DetectorOutputs, TermWeights
 from kd_steps.core.neck import neck_answers
 from kd_steps.core.neck_adapters import NeckAdapters
 from kd_steps.core.teacher_records import TeacherRecord, batch_records
@@ -37,8 +37,8 @@ def neck(seed, channels=MINE, batch=3):
 
 def student(seed=2, two_branches=False, **shape):
     """A student's outputs as leaves, so that their gradients can be read."""
-    many, one = (HeadOutputs(*(t.requires_grad_() for t in dense(seed + i, **shape))) for i in (0, 100))
-    return StudentOutputs(many, one if two_branches else None, [level.requires_grad_() for level in neck(seed)])
+    many, one = (BranchOutputs(*(t.requires_grad_() for t in dense(seed + i, **shape))) for i in (0, 100))
+    return DetectorOutputs(many, one if two_branches else None, [level.requires_grad_() for level in neck(seed)])
 
 
 def teacher(seed=1, threshold=0.3, two_branches=False, max_vectors=5, attention=True, pooled=True, **shape):

@@ -104,7 +104,7 @@ def test_a_killed_assistant_asks_nothing_again(taught, tmp_path):
     done = run_assistant(root, "wide")
     assert done.returncode == 0, done.stderr
     assert "data/assistant_caches/wide: resumed" in done.stdout
-    assert "a distillation of this assistant was stopped here; it goes on from its last epoch" in done.stdout
+    assert "the training of this assistant was stopped here; it goes on after its last finished epoch" in done.stdout
     assert json.loads((root / "metrics/assistants/wide.json").read_text())["cache"]["teacher_forwards"] == 0
     assert tree_digest(root / "data/assistant_caches/wide") == before
 

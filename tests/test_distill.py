@@ -72,13 +72,14 @@ def test_a_student_killed_in_its_second_epoch_goes_on_and_learns_from_the_cache(
     assert not (project / "metrics/distill.json").exists()
     done = run_stage_in(project, "distill")
     assert done.returncode == 0, done.stderr
-    assert "a distillation of this student was stopped here; it goes on from its last epoch" in done.stdout
+    assert "the training of this student was stopped here; it goes on after its last finished epoch" in done.stdout
     with (project / "plots/distill.csv").open() as stream:
         rows = list(csv.DictReader(stream))
     found = {(row["epoch"], row["loss"]) for row in rows}
     assert {(epoch, name) for epoch in "12" for name in ("kd_class", "kd_box", "cls_loss")} <= found
     assert all(float(row["value"]) > 0 for row in rows)
     assert sorted(p.name for p in (project / "models/student").iterdir()) == [
+        "fingerprint.json",
         "results.csv",
         "sidecar.json",
         "weights.pt",

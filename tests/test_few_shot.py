@@ -11,10 +11,12 @@ import torch
 from training_fixture import (
     CLASSES,
     kill_when,
+    params_of,
     run_stage_in,
     tree_digest,
     write_model,
     write_new_parts,
+    write_params,
     write_training_project,
 )
 
@@ -53,11 +55,11 @@ def test_new_parts_are_learnt_after_a_kill_too(project):
 
     write_new_parts(project, ["missing", "tombstone"])  # another order than the student's
     before = tree_digest(project / "data")
-    assert kill_when(project, "few_shot", "models/few_shot/fingerprint.json") == signal.SIGKILL
+    assert kill_when(project, "few_shot", "models/few_shot/run") == signal.SIGKILL
     assert not (project / "metrics/few_shot.json").exists()
     done = run_stage_in(project, "few_shot")
     assert done.returncode == 0, done.stderr
-    assert "a training on these new parts was stopped here" in done.stdout
+    assert "the training of this student with new parts was stopped here" in done.stdout
     found, student = read_sidecar(project / "models/few_shot"), read_sidecar(project / "models/student")
     assert found.classes == (*CLASSES, "tombstone")
     assert found.new_classes == ("tombstone",)
@@ -70,7 +72,31 @@ def test_new_parts_are_learnt_after_a_kill_too(project):
     assert torch.equal(model.model[0].conv.weight, old.model[0].conv.weight), "the backbone is frozen"
     assert all(level[-1].weight[2].abs().sum() > 0 for level in model.model[-1].cv3), "the new rows have learnt"
     assert tree_digest(project / "data") == before
-    assert not {"run", "resume", "fingerprint.json"} & {path.name for path in (project / "models/few_shot").iterdir()}
+    assert not {"run", "resume"} & {path.name for path in (project / "models/few_shot").iterdir()}
+
+
+def test_the_training_draws_holds_and_keeps_as_it_is_told(project):
+    """Shots in every batch, the base student's head held at the given weight, and the last epoch's weights."""
+    from kd_steps.adapters.prepared import load_prepared
+    from kd_steps.adapters.yolo.answering import trained
+
+    write_new_parts(project, ["missing", "tombstone"])
+    few = {**params_of(project).few_shot.model_dump(), "base_distillation_weight": 0.6, "new_part_share": 0.25}
+    write_params(project, few_shot={**few, "iterations_per_epoch": 3, "batch": 4, "freeze_layers": 5})
+    params, prepared = params_of(project), load_prepared(project / "data/prepared")
+    (part,), classes = read_part_sets(project / "data/new_parts"), (*CLASSES, "tombstone")
+    shots = few_shot.labelled_shots(part, classes)
+    student, base = trained(params, project / "models/student")
+    run = few_shot.few_shot_run(params, prepared, student, base, classes, shots)
+    assert (run.new_parts.count, run.new_parts.share, run.new_parts.per_epoch) == (3, 0.25, 12)
+    assert [picture.digest for picture in run.train] == [p.digest for p in (*prepared.split("train"), *shots)]
+    weights = run.distillation.weights_at(0)
+    assert (weights.soft, weights.hard, weights.temperature) == (0.6, 1.0, 1.0)
+    assert run.keep == "last"
+    assert run.options["freeze"] == 5
+    said = run.distillation.live(torch.zeros(1, 3, 64, 64))
+    assert not [own for own in said.neck.vectors if len(own.values)], "no term compares necks here"
+    assert said.neck.attention.numel() == 0
 
 
 def part_picture(folder, text, name="shot"):

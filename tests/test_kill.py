@@ -61,9 +61,9 @@ class Work:
 WORK = {
     "prepare": Work(".retort/prepare/incoming/*"),
     "validate": Work("report/data_docs"),
-    "train_teacher": Work("models/teacher/resume/live.pt", resumes="goes on from its last epoch"),
+    "train_teacher": Work("models/teacher/resume/live.pt", resumes="goes on after its last finished epoch"),
     "cache_logits": Work("data/cache/shard-00000.json", resumes="data/cache: resumed"),
-    "distill": Work("models/student/resume/live.pt", resumes="goes on from its last epoch"),
+    "distill": Work("models/student/resume/live.pt", resumes="goes on after its last finished epoch"),
     "few_shot": Work("models/few_shot/run"),
     "export": Work("models/engines/onnx-fp32"),
     "evaluate": Work("evaluation/detections/*.parquet"),
@@ -153,7 +153,7 @@ def check_whole(root: Path, stage: str) -> None:
     for path in map(root.joinpath, outs_of(root)[stage]):
         files = [path] if path.is_file() else list(path.rglob("*"))
         assert files, path
-        assert not [f for f in files if f.name.startswith(".") or f.name in ("run", "resume", "fingerprint.json")]
+        assert not [f for f in files if f.name.startswith(".") or f.name in ("run", "resume")]
     if stage in ("train_teacher", "distill", "few_shot"):
         folder = {"train_teacher": "teacher", "distill": "student"}.get(stage, stage)
         sidecar = read(root, f"models/{folder}/sidecar.json")

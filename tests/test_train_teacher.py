@@ -22,7 +22,7 @@ from kd_steps.adapters.files import sha256_of
 from kd_steps.adapters.sidecar import read_sidecar
 
 SLOW = {"epochs": 2, "batch": 1, "nominal_batch": 1}  # eight steps an epoch: time to be killed between two
-GOES_ON = "a training of this teacher was stopped here; it goes on from its last epoch"
+GOES_ON = "the training of this teacher was stopped here; it goes on after its last finished epoch"
 
 
 @pytest.fixture(scope="module")
@@ -50,6 +50,7 @@ def test_a_killed_training_goes_on_and_leaves_only_its_result(killed, tmp_path):
     assert "from epoch 2 to 2 total epochs" in done.stdout + done.stderr
     assert epochs_in(root / "models/teacher/results.csv") == ["1", "2"]
     assert sorted(path.name for path in (root / "models/teacher").iterdir()) == [
+        "fingerprint.json",
         "results.csv",
         "sidecar.json",
         "weights.pt",
@@ -105,7 +106,7 @@ def test_given_weights_are_taken_as_they_are_and_scored(tmp_path, monkeypatch):
     given(root)
     monkeypatch.chdir(root)
     train_teacher.main()
-    assert sorted(path.name for path in (root / "models/teacher").iterdir()) == ["sidecar.json", "weights.pt"]
+    assert sorted(path.name for path in (root / "models/teacher").glob("[!f]*")) == ["sidecar.json", "weights.pt"]
     sidecar = read_sidecar(root / "models/teacher")
     assert (sidecar.kind, sidecar.model, sidecar.classes) == ("teacher", "mine.pt", tuple(CLASSES))
     measured = json.loads((root / "metrics/alone/teacher.json").read_text())

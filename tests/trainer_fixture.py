@@ -71,13 +71,13 @@ def training_of(project, folder, answers=Answers, weights=None, epochs=2, model_
     """
     from kd_steps.adapters.prepared import load_prepared
     from kd_steps.adapters.yolo.distiller import Distillation
-    from kd_steps.adapters.yolo.recipe import teacher_plan, training_run
+    from kd_steps.adapters.yolo.recipe import fresh_views_plan, training_run
     from kd_steps.core.distillation import TermWeights
     from kd_steps.core.schedule import EpochWeights
 
     params, prepared = params_of(project), load_prepared(project / "data/prepared")
     section = params.train_teacher.model_copy(update={"epochs": epochs})
-    plan, images = teacher_plan(section), prepared.split("train")
+    plan, images = fresh_views_plan(section), prepared.split("train")
     distillation = None
     if answers is not None:
         distillation = Distillation(

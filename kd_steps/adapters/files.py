@@ -14,7 +14,6 @@ from glob import escape
 from pathlib import Path
 from typing import Any
 
-FINGERPRINT = "fingerprint.json"
 RANDOM_SIGNS = 8  # of tempfile's names
 
 
@@ -66,28 +65,6 @@ def read_json(path: Path) -> Any:
         raise FileNotFoundError(f"{path}: no such file; `dvc repro` makes it") from error
     except json.JSONDecodeError as error:
         raise ValueError(f"{path}: not valid JSON ({error}); delete it, `dvc repro` makes it again") from error
-
-
-def resumable_folder(folder: Path, fingerprint: dict[str, Any]) -> bool:
-    """Ready ``folder`` for a run that may have been killed before; keep its content only if it is the same run's.
-
-    DVC keeps outputs marked ``persist`` across a kill *and* across a change of parameters, so the folder says itself
-    what it was made from.
-
-    Args:
-        folder: the output folder of a stage.
-        fingerprint: JSON values that name everything the content depends on.
-
-    Returns:
-        Whether earlier content was kept and the run resumes.
-    """
-    note = folder / FINGERPRINT
-    kept = note.exists() and read_json(note) == fingerprint
-    if not kept:
-        shutil.rmtree(folder, ignore_errors=True)
-        folder.mkdir(parents=True)
-        write_json(note, fingerprint)
-    return kept
 
 
 def text_beside(path: Path) -> Path:

@@ -71,7 +71,7 @@ class TermWeights:
 
 
 @dataclass(frozen=True)
-class HeadOutputs:
+class BranchOutputs:
     """A branch of the student's head: class logits (batch, classes, anchors), boxes (batch, 4 · bins, anchors)."""
 
     class_logits: Tensor
@@ -79,7 +79,7 @@ class HeadOutputs:
 
 
 @dataclass(frozen=True)
-class StudentOutputs:
+class DetectorOutputs:
     """What the terms compare with the teacher.
 
     Attributes:
@@ -88,13 +88,13 @@ class StudentOutputs:
         features: the neck's outputs, one map a level, (batch, channels, height, width).
     """
 
-    many: HeadOutputs
-    one: HeadOutputs | None
+    many: BranchOutputs
+    one: BranchOutputs | None
     features: Sequence[Tensor]
 
 
 def distillation_terms(
-    student: StudentOutputs,
+    student: DetectorOutputs,
     teacher: TeacherBatch,
     weights: TermWeights,
     temperature: float,
@@ -131,7 +131,7 @@ def distillation_terms(
 
 
 def _head_terms(
-    outputs: HeadOutputs, teacher: AnswerBatch, weights: TermWeights, temperature: float
+    outputs: BranchOutputs, teacher: AnswerBatch, weights: TermWeights, temperature: float
 ) -> tuple[Tensor, Tensor]:
     """Class and box term of one branch, without their multipliers."""
     known = outputs.class_logits[:, : teacher.class_logits.shape[1]]
@@ -147,7 +147,7 @@ def _head_terms(
 
 
 def _neck_terms(
-    student: StudentOutputs, answers: TeacherBatch, weights: TermWeights, adapters: NeckAdapters | None
+    student: DetectorOutputs, answers: TeacherBatch, weights: TermWeights, adapters: NeckAdapters | None
 ) -> dict[str, Tensor]:
     """The terms that compare what the necks show, without their multipliers."""
     features, teacher = student.features, answers.neck
@@ -182,7 +182,7 @@ def _require_content(teacher: NeckBatch, weights: TermWeights) -> None:
 
 
 def _feature_term(
-    student: StudentOutputs, teacher: TeacherBatch, weights: TermWeights, adapters: NeckAdapters
+    student: DetectorOutputs, teacher: TeacherBatch, weights: TermWeights, adapters: NeckAdapters
 ) -> Tensor:
     features, vectors = student.features, teacher.neck.vectors
     if len(weights.feature_levels) != len(features):
@@ -202,7 +202,7 @@ def _feature_term(
 
 
 def _vector_weights(
-    student: HeadOutputs, teacher: AnswerBatch, vectors: VectorBatch, first: int, weights: TermWeights
+    student: BranchOutputs, teacher: AnswerBatch, vectors: VectorBatch, first: int, weights: TermWeights
 ) -> Tensor:
     """The teacher's score at a level's vectors, raised where the student is far from it; ``first`` is its anchor 0."""
     if weights.dynamic_strength == 0:

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from kd_steps.core.distillation import HeadOutputs
+from kd_steps.core.distillation import BranchOutputs
 
 
 @dataclass(frozen=True)
@@ -78,7 +78,7 @@ def in_order(logits: Tensor, knows: Sequence[str], classes: Sequence[str]) -> Te
     return padded[:, [knows.index(name) if name in knows else len(knows) for name in classes]]
 
 
-def merge_heads(heads: Sequence[HeadOutputs], votes: Tensor) -> HeadOutputs:
+def merge_heads(heads: Sequence[BranchOutputs], votes: Tensor) -> BranchOutputs:
     """One head's outputs from those of several.
 
     Args:
@@ -95,7 +95,7 @@ def merge_heads(heads: Sequence[HeadOutputs], votes: Tensor) -> HeadOutputs:
     no = log_votes + functional.logsigmoid(-logits)
     voices = yes.amax(dim=2).log_softmax(dim=0)  # (heads, batch, anchors), of the weighted top scores
     boxes = torch.stack([head.boxes.float() for head in heads])
-    return HeadOutputs(yes.logsumexp(dim=0) - no.logsumexp(dim=0), _mixed_boxes(boxes, voices))
+    return BranchOutputs(yes.logsumexp(dim=0) - no.logsumexp(dim=0), _mixed_boxes(boxes, voices))
 
 
 def _mixed_boxes(boxes: Tensor, voices: Tensor) -> Tensor:

@@ -8,10 +8,10 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from kd_steps.adapters.files import resumable_folder
 from kd_steps.core.schedule import SchedulePhase, weights_at
 from kd_steps.edge.contract import canonical_digest
 from kd_steps.params import Params
+from kd_steps.teaching.resumable import train_once
 
 if TYPE_CHECKING:
     from kd_steps.adapters.prepared import PreparedSet, TrainingSet
@@ -86,13 +86,13 @@ def own_lesson(params: Params, prepared: PreparedSet, student: Detector) -> Less
     from kd_steps.adapters.contract_source import current_contract
     from kd_steps.adapters.prepared import distillation_set, load_unlabelled
     from kd_steps.adapters.yolo.answering import answer_content
-    from kd_steps.adapters.yolo.recipe import teacher_plan
+    from kd_steps.adapters.yolo.recipe import fresh_views_plan
 
     asked = answer_content(params)
     return Lesson(
         data=distillation_set(prepared, load_unlabelled()),
         distillation=distillation_of(params, student, average=asked),
-        plan=teacher_plan(params.distill),
+        plan=fresh_views_plan(params.distill),
         contract=current_contract(params.preprocessing, params.augmentation),
         lineage={"taught_by": "ema", "asked": asdict(asked)},
     )
@@ -102,16 +102,16 @@ def plain_lesson(params: Params, prepared: PreparedSet) -> Lesson:
     """No teacher: the labels alone, and a new view every epoch."""
     from kd_steps.adapters.contract_source import current_contract
     from kd_steps.adapters.prepared import TrainingSet
-    from kd_steps.adapters.yolo.recipe import teacher_plan
+    from kd_steps.adapters.yolo.recipe import fresh_views_plan
 
     contract = current_contract(params.preprocessing, params.augmentation)
     data = TrainingSet(prepared.split("train"), prepared.digest)
-    return Lesson(data, None, teacher_plan(params.distill), contract, {"taught_by": None})
+    return Lesson(data, None, fresh_views_plan(params.distill), contract, {"taught_by": None})
 
 
 def train_student(
     params: Params, prepared: PreparedSet, student: Detector, lesson: Lesson, folder: Path, kind: Kind
-) -> dict[str, Any]:
+) -> Mapping[str, Any]:
     """Train a student, or go on where a kill stopped it.
 
     Args:
@@ -139,9 +139,6 @@ def train_student(
         "contract": lesson.contract.digest,
         "architecture": canonical_digest(student.yaml),  # a model YAML may change under its name
     }
-    if resumable_folder(folder, fingerprint):
-        what = "distillation" if lesson.distillation else "training"
-        print(f"a {what} of this {kind} was stopped here; it goes on from its last epoch")  # noqa: T201
     run = training_run(
         params,
         section,
@@ -154,21 +151,23 @@ def train_student(
         folder,
         lesson.distillation,
     )
-    measured = finish(run, train(run), folder / WEIGHTS)
-    write_sidecar(
-        folder,
-        kind=kind,
-        model=model_name(section),
-        classes=prepared.classes,
-        new_classes=(),
-        parameters=parameter_count(student),
-        contract=lesson.contract,
-        dataset_digest=lesson.data.digest,
-        training=measured,
-        lineage=lesson.lineage,
-    )
-    (folder / "fingerprint.json").unlink()
-    return measured
+
+    def make() -> None:
+        measured = finish(run, train(run), folder / WEIGHTS)
+        write_sidecar(
+            folder,
+            kind=kind,
+            model=model_name(section),
+            classes=prepared.classes,
+            new_classes=(),
+            parameters=parameter_count(student),
+            contract=lesson.contract,
+            dataset_digest=lesson.data.digest,
+            training=measured,
+            lineage=lesson.lineage,
+        )
+
+    return train_once(folder, fingerprint, kind.replace("_", " "), make)
 
 
 def distillation_of(params: Params, teacher: Detector, **source: Any) -> Distillation:

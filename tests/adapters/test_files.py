@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from kd_steps.adapters.files import atomic_path, read_json, resumable_folder, sha256_of, sole_writer, write_json
+from kd_steps.adapters.files import atomic_path, read_json, sha256_of, sole_writer, write_json
 
 
 def test_an_error_while_writing_leaves_the_old_file_and_no_other(tmp_path):
@@ -57,20 +57,6 @@ def test_json_round_trip_and_its_faults(tmp_path):
 def test_sha256_is_the_standard_one(tmp_path):
     (tmp_path / "abc").write_bytes(b"abc")
     assert sha256_of(tmp_path / "abc") == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
-
-
-def test_a_folder_is_gone_on_with_only_by_the_same_run(tmp_path):
-    folder = tmp_path / "run"
-    assert not resumable_folder(folder, {"seed": 0})
-    (folder / "work").write_text("half")
-    assert resumable_folder(folder, {"seed": 0})
-    assert (folder / "work").exists()
-    assert not resumable_folder(folder, {"seed": 1})
-    assert not (folder / "work").exists()
-    (folder / "fingerprint.json").unlink()
-    (folder / "work").write_text("a finished run's")
-    assert not resumable_folder(folder, {"seed": 1})
-    assert not (folder / "work").exists()
 
 
 HOLD = """

@@ -116,12 +116,12 @@ def training_run(params: Any, pictures: list[Any], plan: Any, folder: Path, dist
 
 def _ours(arm: Arm, params: Any, folder: Path) -> dict[str, Any]:
     from kd_steps.adapters.yolo.answering import distillation_plan, frozen
-    from kd_steps.adapters.yolo.recipe import finish, teacher_plan
+    from kd_steps.adapters.yolo.recipe import finish, fresh_views_plan
     from kd_steps.adapters.yolo.training import train
     from kd_steps.teaching.student_training import distillation_of
 
     pictures, (_, model) = training_pictures(arm, params.seed), setting.teacher()
-    plan = distillation_plan(params) if arm.kind == "cached" else teacher_plan(params.distill)
+    plan = distillation_plan(params) if arm.kind == "cached" else fresh_views_plan(params.distill)
     distillation, teacher, told = None, None, {"teacher_forwards": 0}
     if arm.kind == "cached":
         cache, told = _cache(params, plan, pictures, folder)
@@ -163,11 +163,11 @@ def _native(arm: Arm, params: Any, folder: Path) -> dict[str, Any]:
     """Ultralytics' own distillation, on our views, order and precision; its loss is its own."""
     from distill_native import NativeTrainer
 
-    from kd_steps.adapters.yolo.recipe import teacher_plan
+    from kd_steps.adapters.yolo.recipe import fresh_views_plan
     from kd_steps.adapters.yolo.training import results_of
 
     shutil.rmtree(folder, ignore_errors=True)  # it does not resume
-    run = training_run(params, setting.pictures("train"), teacher_plan(params.distill), folder)
+    run = training_run(params, setting.pictures("train"), fresh_views_plan(params.distill), folder)
     options = {**run.options, "distill_model": str(setting.TEACHER / "weights.pt")}
     NativeTrainer(replace(run, options=options)).train()
     return {**_last_row(results_of(folder)), "teacher_forwards": arm.epochs * len(run.train)}

@@ -128,7 +128,7 @@ def teacher() -> tuple[Any, Any]:
     from kd_steps.adapters.contract_source import current_contract
     from kd_steps.adapters.sidecar import SIDECAR, WEIGHTS, read_sidecar, write_sidecar
     from kd_steps.adapters.yolo.models import build_model, load_weights, parameter_count
-    from kd_steps.adapters.yolo.recipe import finish, teacher_plan, training_run
+    from kd_steps.adapters.yolo.recipe import finish, fresh_views_plan, training_run
     from kd_steps.adapters.yolo.training import train
 
     folder, params = TEACHER, parameters(TEACHER_SEED, SCALE.teacher_epochs)
@@ -142,7 +142,7 @@ def teacher() -> tuple[Any, Any]:
             classes(),
             pictures("train"),
             pictures("test"),
-            teacher_plan(params.distill),
+            fresh_views_plan(params.distill),
             contract.augmentation_digest,
             folder,
             keep="last",

@@ -46,7 +46,7 @@ def seconds_of(kind: str, pictures: list[Any], folder: Path) -> float:
     from distill_native import NativeTrainer
 
     from kd_steps.adapters.yolo.answering import cache_header, distillation_plan, frozen
-    from kd_steps.adapters.yolo.recipe import teacher_plan
+    from kd_steps.adapters.yolo.recipe import fresh_views_plan
     from kd_steps.adapters.yolo.trainer import RetortTrainer
     from kd_steps.teaching.cache_filling import fill
     from kd_steps.teaching.student_training import distillation_of
@@ -55,7 +55,7 @@ def seconds_of(kind: str, pictures: list[Any], folder: Path) -> float:
     sidecar, model = setting.teacher()
     if kind.startswith(("default", "precise")):
         return ultralytics_seconds(kind, params, pictures, folder)
-    fresh = teacher_plan(params.distill)
+    fresh = fresh_views_plan(params.distill)
     if kind == "native":
         run = training_run(params, pictures, fresh, folder)
         return timed(

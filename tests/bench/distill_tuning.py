@@ -116,7 +116,7 @@ def score(changes: dict[str, Any], seed: int) -> dict[str, Any]:
     from kd_steps.adapters.teacher_cache import TeacherCache
     from kd_steps.adapters.yolo.answering import cache_header, distillation_plan
     from kd_steps.adapters.yolo.models import build_model
-    from kd_steps.adapters.yolo.recipe import finish, teacher_plan, training_run
+    from kd_steps.adapters.yolo.recipe import finish, fresh_views_plan, training_run
     from kd_steps.adapters.yolo.training import train
     from kd_steps.teaching.cache_filling import fill
     from kd_steps.teaching.student_training import distillation_of
@@ -127,7 +127,7 @@ def score(changes: dict[str, Any], seed: int) -> dict[str, Any]:
     section = type(params.distill).model_validate({**params.distill.model_dump(), **changes})
     params = params.model_copy(update={"cache_logits": cache_content, "distill": section})
     (sidecar, teacher), (pictures, held_out) = setting.teacher(), cut()
-    plan, distillation = teacher_plan(section), None
+    plan, distillation = fresh_views_plan(section), None
     if any(changes[f"{term}_weight"] for term in ("class", "box", "attention")) or changes.get("feature_weight"):
         plan = distillation_plan(params)
         header = cache_header(params, plan, sidecar, teacher, "DeepPCB without the validation cut")

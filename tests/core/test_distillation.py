@@ -7,7 +7,7 @@ import torch
 from heads_fixture import ALL, ANCHORS, NAMES, THEIRS, adapters, dense, neck, student, teacher
 
 from kd_steps.core.answers import kept_anchors, sparse_answers, student_at
-from kd_steps.core.distillation import HeadOutputs, StudentOutputs, TermWeights, distillation_terms
+from kd_steps.core.distillation import BranchOutputs, DetectorOutputs, TermWeights, distillation_terms
 from kd_steps.core.losses.attention_term import channel_attention_term, spatial_attention_term
 from kd_steps.core.losses.box_term import bin_term, decode_sides, decoded_term
 from kd_steps.core.losses.class_term import class_term, silence_term, top_score
@@ -150,8 +150,8 @@ def test_one_branch_alone_is_not_distilled_from_or_into(mine, theirs):
 
 
 def test_zero_where_the_student_is_the_teacher():
-    mine = StudentOutputs(
-        *(HeadOutputs(*(t.requires_grad_() for t in dense(seed))) for seed in (1, 201)),
+    mine = DetectorOutputs(
+        *(BranchOutputs(*(t.requires_grad_() for t in dense(seed))) for seed in (1, 201)),
         [level.requires_grad_() for level in neck(51, THEIRS)],
     )
     same = NeckAdapters(THEIRS, THEIRS)
@@ -235,6 +235,6 @@ def test_every_term_reaches_the_students_neck_or_head_and_the_adapters_learn():
 
 def test_half_precision_outputs_give_fp32_terms():
     logits, boxes = (t.bfloat16() for t in dense(2))
-    mine = StudentOutputs(HeadOutputs(logits, boxes), None, [level.bfloat16() for level in neck(2)])
+    mine = DetectorOutputs(BranchOutputs(logits, boxes), None, [level.bfloat16() for level in neck(2)])
     terms = distillation_terms(mine, teacher(), ALL, 2.0, adapters())
     assert {term.dtype for term in terms.values()} == {torch.float32}

@@ -5,7 +5,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kd_steps.core.distillation import HeadOutputs
+from kd_steps.core.distillation import BranchOutputs
 from kd_steps.core.teacher_merge import Voter, class_votes, in_order, merge_heads
 
 CLASSES = ("open", "short", "spur")
@@ -14,7 +14,7 @@ CLASSES = ("open", "short", "spur")
 def heads(count, bins=4, seed=0, anchors=5, batch=2):
     generator = torch.Generator().manual_seed(seed)
     return [
-        HeadOutputs(
+        BranchOutputs(
             torch.randn(batch, 3, anchors, generator=generator) * 3,
             torch.randn(batch, 4 * bins, anchors, generator=generator) * 2,
         )
@@ -61,7 +61,7 @@ def test_equal_teachers_say_what_one_says_whatever_they_weigh(seed, weight):
 
 
 def test_extreme_logits_stay_finite():
-    far = [HeadOutputs(torch.full((1, 3, 1), value), torch.full((1, 16, 1), value)) for value in (-80.0, 90.0)]
+    far = [BranchOutputs(torch.full((1, 3, 1), value), torch.full((1, 16, 1), value)) for value in (-80.0, 90.0)]
     merged = merge_heads(far, votes_of(1.0, 1.0))
     assert merged.class_logits.isfinite().all()
     assert merged.boxes.isfinite().all()

@@ -48,7 +48,7 @@ def test_a_killed_student_goes_on_and_learns_from_its_own_average(project):
     assert kill_when(project, "distill", "models/student/resume/live.pt") == signal.SIGKILL
     done = run_stage_in(project, "distill")
     assert done.returncode == 0, done.stderr
-    assert "a distillation of this student was stopped here; it goes on from its last epoch" in done.stdout
+    assert "the training of this student was stopped here; it goes on after its last finished epoch" in done.stdout
     assert "the student's own moving average teaches" in done.stdout
     with (project / "models/student/results.csv").open() as stream:
         rows = list(csv.DictReader(stream))

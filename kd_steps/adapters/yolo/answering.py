@@ -45,10 +45,10 @@ def trained(params: Params, folder: Path) -> tuple[Sidecar, DetectionModel]:
     return sidecar, model
 
 
-def frozen(params: Params, model: DetectionModel) -> FrozenTeacher:
-    """A detector that only answers, with the cache's thresholds."""
+def frozen(params: Params, model: DetectionModel, asked: AnswerContent | None = None) -> FrozenTeacher:
+    """A detector that only answers; unless told otherwise, what the cache keeps."""
     machine = hardware(params)
-    return FrozenTeacher(model, machine.torch_device, machine.precision, answer_content(params))
+    return FrozenTeacher(model, machine.torch_device, machine.precision, asked or answer_content(params))
 
 
 def answer_content(params: Params) -> AnswerContent:

@@ -17,7 +17,7 @@ from ultralytics.nn.tasks import DetectionModel
 
 from kd_steps.adapters.yolo.models import head_geometry
 from kd_steps.adapters.yolo.teacher import FrozenTeacher, records_of
-from kd_steps.core.distillation import HeadOutputs, StudentOutputs
+from kd_steps.core.distillation import BranchOutputs, DetectorOutputs
 from kd_steps.core.neck import neck_answers
 from kd_steps.core.teacher_merge import Voter, class_votes, in_order, merge_heads
 from kd_steps.core.teacher_records import TeacherBatch, TeacherRecord, batch_records
@@ -60,19 +60,19 @@ class TeacherEnsemble:
         self.device = images.device
         self.forwards += len(images) * len(self.teachers)
         outputs = [teacher.outputs(images) for teacher in self.teachers]
-        merged = StudentOutputs(self._merged([o.many for o in outputs]), None, outputs[0].features)
+        merged = DetectorOutputs(self._merged([o.many for o in outputs]), None, outputs[0].features)
         records = records_of(merged, pixel_hashes, self.content)
         return self._with_mean_attention(records, outputs) if self.content.attention else records
 
-    def _merged(self, heads: Sequence[HeadOutputs]) -> HeadOutputs:
+    def _merged(self, heads: Sequence[BranchOutputs]) -> BranchOutputs:
         ordered = [
-            HeadOutputs(in_order(head.class_logits.float(), voter.knows, self.classes), head.boxes)
+            BranchOutputs(in_order(head.class_logits.float(), voter.knows, self.classes), head.boxes)
             for head, voter in zip(heads, self.voters, strict=True)
         ]
         return merge_heads(ordered, self.votes)
 
     def _with_mean_attention(
-        self, records: Sequence[TeacherRecord], outputs: Sequence[StudentOutputs]
+        self, records: Sequence[TeacherRecord], outputs: Sequence[DetectorOutputs]
     ) -> list[TeacherRecord]:
         weights = np.array([voter.weight for voter in self.voters], dtype=np.float32)
         answers = [record.many for record in records]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import math
 import resource
-import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,7 +34,7 @@ from kd_steps.adapters.yolo.training_run import Mechanics, NewPartDraws, Trainin
 from kd_steps.core.class_names import class_difference
 from kd_steps.core.labelled import LabelledImage
 from kd_steps.core.lr_guard import LearningRateGuard
-from kd_steps.core.views import ViewPlan
+from kd_steps.core.views import ViewPlan, plan_views
 from kd_steps.params import Params
 from kd_steps.params_training import Distill, ScaledModel, Training
 
@@ -100,10 +99,9 @@ def given_model(section: Training, weights: Path, classes: Sequence[str]) -> Det
         ) from error
 
 
-def teacher_plan(section: Training) -> ViewPlan:
+def fresh_views_plan(section: Training) -> ViewPlan:
     """A new view every epoch: a training without a cache has no reason to see one twice."""
-    closing = round(section.epochs * section.close_mosaic_fraction)
-    return ViewPlan(section.epochs, closing, max(section.epochs - closing, 1), max(closing, 1))
+    return plan_views(section.epochs, section.close_mosaic_fraction, section.epochs, section.epochs)
 
 
 def training_run(
@@ -156,21 +154,18 @@ def training_run(
 
 
 def finish(run: TrainingRun, model: nn.Module, weights: Path) -> dict[str, Any]:
-    """Write the weights and the results table, and clear away what only a resume needs.
+    """Write the weights and the results table; what a resume needs stays, until the caller has done its part.
 
     Returns:
         What the training measured: epochs, seconds, pictures a second, the validation scores of the weights that are
         kept, peak memory.
     """
     save_weights(model, weights)
-    table = results_of(run.folder)
-    rows = _last_row_of_each_epoch(table if table.exists() else run.folder / "results.csv")  # killed while clearing up
+    rows = _last_row_of_each_epoch(results_of(run.folder))
     with (run.folder / "results.csv").open("w", newline="", encoding="utf-8") as stream:
         writer = csv.DictWriter(stream, fieldnames=list(rows[0]))
         writer.writeheader()
         writer.writerows(rows)
-    shutil.rmtree(run.folder / "run", ignore_errors=True)
-    shutil.rmtree(run.folder / "resume")
     seconds, kept = float(rows[-1]["time"]), _kept_row(rows, run.keep)
     trained_by = resource.RUSAGE_CHILDREN if run.processes > 1 else resource.RUSAGE_SELF  # the largest of the processes
     pictures = len(rows) * (run.new_parts.per_epoch if run.new_parts else len(run.train))

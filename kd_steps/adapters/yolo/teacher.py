@@ -13,7 +13,7 @@ from ultralytics.nn.tasks import DetectionModel
 
 from kd_steps.adapters.yolo.precision import Precision
 from kd_steps.core.answers import Answer, sparse_answers
-from kd_steps.core.distillation import HeadOutputs, StudentOutputs
+from kd_steps.core.distillation import BranchOutputs, DetectorOutputs
 from kd_steps.core.neck import neck_answers
 from kd_steps.core.teacher_records import TeacherBatch, TeacherRecord, batch_records
 
@@ -79,7 +79,7 @@ class FrozenTeacher:
         return batch_records(self._answer(images, [0] * len(images))).to(images.device)
 
     @torch.no_grad()
-    def outputs(self, images: Tensor) -> StudentOutputs:
+    def outputs(self, images: Tensor) -> DetectorOutputs:
         """What its network says of a batch, before it is cut down to an answer.
 
         The teacher moves to where the images are: of several processes, each has a GPU of its own.
@@ -95,7 +95,7 @@ class FrozenTeacher:
         return records_of(self.outputs(images), pixel_hashes, self.content)
 
 
-def records_of(outputs: StudentOutputs, pixel_hashes: Sequence[int], asked: AnswerContent) -> list[TeacherRecord]:
+def records_of(outputs: DetectorOutputs, pixel_hashes: Sequence[int], asked: AnswerContent) -> list[TeacherRecord]:
     """Cut the dense outputs of a batch down to answers.
 
     Args:
@@ -126,15 +126,15 @@ def _fused(model: DetectionModel) -> DetectionModel:
     return frozen
 
 
-def distillable_outputs(outputs: dict[str, Any]) -> StudentOutputs:
+def distillable_outputs(outputs: dict[str, Any]) -> DetectorOutputs:
     """The raw outputs that distillation compares, of a head with one branch or with two (YOLOv10, YOLO26).
 
     The one-to-one branch is trained on detached features, so only the one-to-many branch carries a gradient to the
     neck.
     """
     many, one = outputs.get("one2many", outputs), outputs.get("one2one")
-    return StudentOutputs(
-        many=HeadOutputs(many["scores"], many["boxes"]),
-        one=one and HeadOutputs(one["scores"], one["boxes"]),
+    return DetectorOutputs(
+        many=BranchOutputs(many["scores"], many["boxes"]),
+        one=one and BranchOutputs(one["scores"], one["boxes"]),
         features=many["feats"],
     )

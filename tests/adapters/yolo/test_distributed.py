@@ -111,11 +111,12 @@ def test_processes_of_a_killed_stage_end_with_it_and_the_stage_goes_on(tmp_path)
     assert not alive
     done = run_stage_in(root, "distill")
     assert done.returncode == 0, done.stderr
-    assert "it goes on from its last epoch" in done.stdout
+    assert "it goes on after its last finished epoch" in done.stdout
     rows = rows_of(root / "models/student/results.csv")
     assert [row["epoch"] for row in rows] == ["1", "2"]
     assert all(float(row[f"train/{name}"]) > 0 for row in rows for name in ("kd_class", "kd_box"))
     assert sorted(path.name for path in (root / "models/student").iterdir()) == [
+        "fingerprint.json",
         "results.csv",
         "sidecar.json",
         "weights.pt",

@@ -19,7 +19,7 @@ ONE_PHASE = [SchedulePhase("all", 1.0, 0.5, 0.5, 2.0)]
 
 
 def small_run(project, folder, **changes):
-    from kd_steps.adapters.yolo.recipe import teacher_plan, training_run
+    from kd_steps.adapters.yolo.recipe import fresh_views_plan, training_run
 
     params = params_of(project)
     prepared = load_prepared(project / "data/prepared")
@@ -30,7 +30,7 @@ def small_run(project, folder, **changes):
         CLASSES,
         prepared.split("train"),
         prepared.split("val"),
-        teacher_plan(params.train_teacher),
+        fresh_views_plan(params.train_teacher),
         "a" * 64,
         folder,
     )
@@ -103,9 +103,9 @@ def test_nothing_of_ours_is_in_the_saved_weights(distilled):
     assert not {name for name in modules_in(run.folder / "weights.pt") if "kd_steps" in name}
 
 
-def test_only_the_result_is_left_and_the_data_set_is_as_it_was(distilled, training_project):
+def test_result_and_checkpoints_lie_in_the_folder_and_the_data_set_is_as_it_was(distilled, training_project):
     run, _, _, before = distilled
-    assert sorted(path.name for path in run.folder.iterdir()) == ["results.csv", "weights.pt"]
+    assert sorted(path.name for path in run.folder.iterdir()) == ["results.csv", "resume", "run", "weights.pt"]
     assert tree_digest(training_project) == before
 
 
@@ -117,12 +117,8 @@ def test_a_training_killed_after_its_last_epoch_only_hands_its_weights_over(dist
     unfinished = run.folder.with_name("unfinished")
     again = train(replace(run, folder=unfinished))
     assert all(torch.equal(value, model.state_dict()[name]) for name, value in again.state_dict().items())
-    shutil.move(unfinished / "run/results.csv", unfinished / "results.csv")  # killed while it was clearing up
-    shutil.rmtree(unfinished / "run")
-    again = train(replace(run, folder=unfinished))
     measured = finish(run=replace(run, folder=unfinished), model=again, weights=unfinished / "weights.pt")
     assert measured["epochs"] == 2
-    assert sorted(path.name for path in unfinished.iterdir()) == ["results.csv", "weights.pt"]
 
 
 def test_same_seed_same_weights(training_project, distilled, tmp_path):
