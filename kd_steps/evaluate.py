@@ -52,7 +52,7 @@ def main() -> None:
         name: {
             **identity(manifest),
             **accuracy(manifest, test, detections[name], samples[name], samples[TEACHER], params),
-            "false_alarms_per_board": alarms(test, detections[name], params),
+            "false_alarms_per_picture": alarms(test, detections[name], params),
             "latency": latency(times, name, params),
             "latency_control": control,
             "confidence_level": params.gate.confidence_level,
@@ -174,7 +174,7 @@ def accuracy(
 
 
 def alarms(test: EvaluationSet, detections: pd.DataFrame, params: Params) -> dict[str, float | int | None]:
-    """False alarms per defect-free board at the confidence the line acts on."""
+    """False alarms per defect-free picture at the confidence the line acts on."""
     counts = false_alarms(detections, test.image_ids("defect_free"), params.evaluate.operating_confidence)
     boards, draws = test.boards("defect_free"), np.random.default_rng([params.seed, 3])
     weights = resample_boards(boards, params.evaluate.bootstrap_samples, draws)

@@ -50,7 +50,7 @@ class Gate(Section):
     min_class_ap50: Fraction
     min_new_class_ap50: Fraction
     pass_unmeasured_new_classes: bool
-    max_false_alarms_per_board: NonNegative
+    max_false_alarms_per_picture: NonNegative
 
 
 class Report(Section):

@@ -110,7 +110,7 @@ def engines_metrics(passed: bool = True, optional_fails: bool = False) -> dict[s
             "per_class_ap50_interval": {
                 c: {"value": ap, "low": ap - 0.06, "high": ap + 0.05, "n": 80} for c, ap in ap50.items()
             },
-            "false_alarms_per_board": {"value": 0.1, "low": 0.04, "high": 0.21, "n": 60},
+            "false_alarms_per_picture": {"value": 0.1, "low": 0.04, "high": 0.21, "n": 60},
             "latency": {
                 **{k: {"p50": v, "p90": v * 1.1, "p99": v * 1.4} for k, v in stages.items()},
                 "ratio_to_teacher": {

@@ -114,7 +114,7 @@ def test_every_engine_has_its_entry(evaluated: Path) -> None:
         }
         assert [c for c, e in entry["per_class"].items() if e["is_new"]] == [c for c in judged if c in NEW]
         assert entry["map_ratio"]["n"] == N_TEST / PICTURES_OF_A_BOARD
-        assert entry["false_alarms_per_board"]["n"] == N_DEFECT_FREE / PICTURES_OF_A_BOARD
+        assert entry["false_alarms_per_picture"]["n"] == N_DEFECT_FREE / PICTURES_OF_A_BOARD
         assert entry["latency"]["rounds"] >= 30
         for phase in ("preprocess_ms", "inference_ms", "postprocess_ms", "total_ms"):
             times = entry["latency"][phase]
@@ -148,7 +148,7 @@ def test_the_numbers_are_those_of_the_shipped_runtime(evaluated: Path) -> None:
     teacher = evaluate_coco(objects, detections(evaluated, "teacher"), test_ids, [0, 1], knobs["max_detections"])
     assert entry["map_ratio"]["value"] == pytest.approx(base.map50_95 / teacher.map50_95)
     free = again[again["image_id"].str.startswith("defect_free") & (again["score"] >= knobs["operating_confidence"])]
-    assert entry["false_alarms_per_board"]["value"] == pytest.approx(len(free) / N_DEFECT_FREE)
+    assert entry["false_alarms_per_picture"]["value"] == pytest.approx(len(free) / N_DEFECT_FREE)
 
 
 def test_the_teacher_against_itself_is_one_without_spread(evaluated: Path) -> None:

@@ -44,7 +44,7 @@ def engine(limits: dict[str, Any], map_ratio: float | None) -> dict[str, Any]:
         "map_ratio": Interval(map_ratio, map_ratio, map_ratio, 50).to_dict(),
         "per_class": {"bridge": {"is_new": False}},
         "per_class_ap50_interval": {"bridge": good},
-        "false_alarms_per_board": Interval(0.0, 0.0, 0.0, 50).to_dict(),
+        "false_alarms_per_picture": Interval(0.0, 0.0, 0.0, 50).to_dict(),
         "latency": {"ratio_to_teacher": Interval(0.1, 0.1, 0.1, 50).to_dict()},
         "latency_control": {"ok": True},
     }

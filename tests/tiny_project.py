@@ -70,7 +70,7 @@ SHRUNK: dict[str, Any] = {
         "min_compression_ratio": 1.0,
         "min_class_ap50": 0.0,
         "min_new_class_ap50": 0.0,
-        "max_false_alarms_per_board": 1000.0,
+        "max_false_alarms_per_picture": 1000.0,
     },
     "report": {"sample_images": 2},
 }

@@ -15,7 +15,7 @@ RULE_WORDS = {
     "compression_ratio": "Parameters, times fewer than the teacher",
     "class_ap50": "AP50 of the worst base class",
     "new_class_ap50": "AP50 of the worst new class",
-    "false_alarms": "False alarms per defect-free board",
+    "false_alarms": "False alarms per defect-free picture",
     "evaluated": "Evaluated",
 }
 

@@ -32,7 +32,7 @@ class Limits:
         min_class_ap50: least AP50 of every base class.
         min_new_class_ap50: least AP50 of every new class.
         pass_unmeasured_new_classes: whether a new class without test objects may pass unmeasured.
-        max_false_alarms_per_board: most detections on a defect-free board.
+        max_false_alarms_per_picture: most detections on a defect-free picture, in the mean.
     """
 
     confidence_level: float
@@ -42,7 +42,7 @@ class Limits:
     min_class_ap50: float
     min_new_class_ap50: float
     pass_unmeasured_new_classes: bool
-    max_false_alarms_per_board: float
+    max_false_alarms_per_picture: float
 
 
 @dataclass(frozen=True)
@@ -93,14 +93,14 @@ def engine_rules(target: str, engine: Mapping[str, Any], teacher: Mapping[str, A
         teacher: the teacher's entry.
         limits: what it must keep.
     """
-    ap, alarms = _interval(engine, "map_ratio"), _interval(engine, "false_alarms_per_board")
+    ap, alarms = _interval(engine, "map_ratio"), _interval(engine, "false_alarms_per_picture")
     smaller = _compression(engine, teacher)
     rules = [
         judge("map_ratio", target, "mAP50-95 against the teacher's", ap, limits.min_map_ratio, "least"),
         _latency_rule(target, engine, limits),
         judge("compression_ratio", target, "compression in parameters", smaller, limits.min_compression_ratio, "least"),
         _worst_class_rule("class_ap50", target, engine, _class_names(engine, new=False), limits.min_class_ap50),
-        judge("false_alarms", target, "false alarms a board", alarms, limits.max_false_alarms_per_board, "most"),
+        judge("false_alarms", target, "false alarms a picture", alarms, limits.max_false_alarms_per_picture, "most"),
     ]
     if new := _judged_new_classes(engine, limits):
         rules.append(_worst_class_rule("new_class_ap50", target, engine, new, limits.min_new_class_ap50))

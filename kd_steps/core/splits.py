@@ -169,11 +169,12 @@ def _cut_test(
         else:
             chosen = closest_subset([loose[name] for name in names], rules.test_fraction * trainable, rules.seed)
         side_of |= {names[i]: "test" for i in chosen}
+    side_of = dict.fromkeys(loose, "train") | side_of
     left_out = 0
     for i, label in enumerate(labels):
         if splits[i] is None:
-            splits[i] = side_of.get(label, "train")
-        elif splits[i] == "defect_free" and not has_test and side_of.get(label, "train") != "test":
+            splits[i] = side_of[label]
+        elif splits[i] == "defect_free" and not has_test and side_of.get(label, "test") != "test":
             splits[i] = None
             left_out += 1
     if left_out:

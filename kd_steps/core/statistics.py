@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 FloatArray = NDArray[np.float64]
+LEAST_UNITS = 4  # of two or three that happen to agree, neither resamples nor t know that others differ
 
 
 @dataclass(frozen=True)
@@ -41,9 +42,10 @@ def interval_of(value: float, replicates: FloatArray, confidence_level: float, n
     """The wider at each end of two intervals: the replicates' percentiles, and Student's t with their spread.
 
     Resamples of a few units never reach beyond the outermost, so that their percentiles are far too narrow (Hesterberg,
-    "What Teachers Should Know About the Bootstrap", Am. Stat. 69, 2015, §5); t knows how few they are. A single unit
-    tells nothing of others. A replicate that could not be computed (NaN, such as a ratio to nothing) leaves the ends
-    unknown: dropping it would narrow the interval exactly where the sample is too small.
+    "What Teachers Should Know About the Bootstrap", Am. Stat. 69, 2015, §5); t knows how few they are. Two or three
+    units tell nothing of others: where they agree, neither has any width. A replicate that could not be computed (NaN,
+    such as a ratio to nothing) leaves the ends unknown: dropping it would narrow the interval exactly where the sample
+    is too small.
 
     Args:
         value: the statistic of the whole sample; NaN where it is undefined.
@@ -56,7 +58,7 @@ def interval_of(value: float, replicates: FloatArray, confidence_level: float, n
 
     if not math.isfinite(value):
         return Interval(None, None, None, n)
-    if units < 2 or replicates.size == 0 or not np.isfinite(replicates).all():
+    if units < LEAST_UNITS or replicates.size == 0 or not np.isfinite(replicates).all():
         return Interval(float(value), None, None, n)
     tail = (1 - confidence_level) / 2
     low, high = np.quantile(replicates, [tail, 1 - tail])
@@ -170,9 +172,11 @@ def wilson_interval(share: float, n: int, confidence_level: float) -> tuple[floa
 
 def poisson_interval(count: int, confidence_level: float) -> tuple[float, float]:
     """Exact (Garwood, Biometrika 28, 1936) interval of a Poisson mean after ``count`` events."""
+    from scipy.special import gammaincinv  # a Poisson tail is a Gamma's: too slow to import for all
+
     tail = (1 - confidence_level) / 2
-    low = 0.0 if count == 0 else _poisson_mean_with(count - 1, 1 - tail)
-    return low, _poisson_mean_with(count, tail)
+    low = float(gammaincinv(count, tail)) if count else 0.0
+    return low, float(gammaincinv(count + 1, 1 - tail))
 
 
 def percentiles(values: FloatArray) -> dict[str, float]:
@@ -193,18 +197,3 @@ def _within(interval: Interval, least: float, most: float) -> Interval:
     if interval.low is None or interval.high is None:
         return interval
     return Interval(interval.value, max(interval.low, least), min(interval.high, most), interval.n)
-
-
-def _poisson_mean_with(count: int, probability: float) -> float:
-    """The Poisson mean at which at most ``count`` events have this probability; found by halving."""
-    events = np.arange(count + 1)
-    log_factorials = np.concatenate([[0.0], np.cumsum(np.log(events[1:]))])
-    low, high = 0.0, count + 20 + 10 * math.sqrt(count + 1)
-    while high - low > 1e-12 * high:
-        mean = (low + high) / 2
-        # Summed in logarithms, so that large means do not underflow.
-        log_terms = events * math.log(mean) - log_factorials
-        peak = float(log_terms.max())
-        at_most = math.exp(peak - mean + math.log(float(np.exp(log_terms - peak).sum())))
-        low, high = (mean, high) if at_most > probability else (low, mean)
-    return (low + high) / 2

@@ -53,10 +53,10 @@ def summary(project: Path) -> dict[str, Any]:
 
 def tables(result: dict[str, Any]) -> str:
     """The tables of RESULTS.md."""
-    lines = ["| engine | mAP50-95 | mAP50 | mAP75 | false alarms a board | parameters | MB | total p50 ms | ratio |"]
+    lines = ["| engine | mAP50-95 | mAP50 | mAP75 | false alarms a picture | parameters | MB | total p50 ms | ratio |"]
     lines.append("| --- |" + " --- |" * 8)
     for name, e in result["engines"].items():
-        ratio, alarms = e["latency"]["ratio_to_teacher"], e["false_alarms_per_board"]
+        ratio, alarms = e["latency"]["ratio_to_teacher"], e["false_alarms_per_picture"]
         cells = [
             name,
             *(f"{e[key]:.3f}" for key in ("map50_95", "map50", "map75")),

@@ -20,7 +20,7 @@ LIMITS = Limits(
     min_class_ap50=0.5,
     min_new_class_ap50=0.3,
     pass_unmeasured_new_classes=False,
-    max_false_alarms_per_board=0.5,
+    max_false_alarms_per_picture=0.5,
 )
 NUMBERS = st.floats(0, 10)
 SIDES = st.sampled_from(["least", "most"])
@@ -41,7 +41,7 @@ def good_engine() -> dict[str, Any]:
         "map_ratio": spread(0.98),
         "per_class": {"bridge": {"is_new": False}, "shift": {"is_new": False}, "tombstone": {"is_new": True}},
         "per_class_ap50_interval": {"bridge": spread(0.9), "shift": spread(0.8), "tombstone": spread(0.6)},
-        "false_alarms_per_board": spread(0.1),
+        "false_alarms_per_picture": spread(0.1),
         "latency": {"ratio_to_teacher": spread(0.4)},
         "latency_control": {"ok": True, **spread(1.0)},
     }
@@ -98,7 +98,7 @@ BROKEN = {
     "new_class_ap50": {
         "per_class_ap50_interval": {"bridge": spread(0.9), "shift": spread(0.8), "tombstone": spread(0.2)}
     },
-    "false_alarms": {"false_alarms_per_board": spread(0.7)},
+    "false_alarms": {"false_alarms_per_picture": spread(0.7)},
 }
 
 
@@ -202,7 +202,7 @@ def test_every_rule_is_held_against_its_own_limit() -> None:
         "latency_ratio": LIMITS.max_latency_ratio,
         "compression_ratio": LIMITS.min_compression_ratio,
         "class_ap50": LIMITS.min_class_ap50,
-        "false_alarms": LIMITS.max_false_alarms_per_board,
+        "false_alarms": LIMITS.max_false_alarms_per_picture,
         "new_class_ap50": LIMITS.min_new_class_ap50,
     }
     assert LIMITS.min_class_ap50 != LIMITS.min_new_class_ap50

@@ -86,6 +86,15 @@ def test_defect_free_boards_of_training_boards_are_left_out_of_a_cut() -> None:
         assert split == ("defect_free" if candidate.group in test_boards else None)
 
 
+def test_defect_free_boards_of_their_own_stay_without_declared_test_pictures() -> None:
+    pictures = [picture(i, str(i), "train" if i < 30 else "val") for i in range(38)]
+    pictures += [replace(picture(i, str(i), "defect_free"), n_objects=0) for i in range(38, 48)]
+    pictures += [picture(48, "48")]
+    plan = cut_splits(pictures, RULES)
+    assert plan.splits[38:48] == ["defect_free"] * 10
+    assert not any("left out" in warning for warning in plan.warnings)
+
+
 def test_test_pictures_without_objects_serve_as_defect_free_boards() -> None:
     pictures = [replace(picture(i, str(i)), n_objects=i % 2) for i in range(40)]
     plan = cut_splits(pictures, RULES)

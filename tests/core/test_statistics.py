@@ -105,7 +105,10 @@ def test_no_measurement_is_unknown_and_an_undefined_replicate_leaves_the_ends_un
     assert nothing == Interval(None, None, None, 0)
     empty = np.array([], dtype=np.int64)
     assert mean_count_interval(empty, np.zeros((100, 0), dtype=np.int64), 0, 0.95) == nothing
-    assert interval_of(1.0, np.ones(5), 0.95, 4, 1) == Interval(1.0, None, None, 4), "one board tells nothing of others"
+    for boards in (1, 2, 3):
+        assert interval_of(1.0, np.ones(5), 0.95, 4, boards) == Interval(1.0, None, None, 4), (
+            "they tell nothing of others"
+        )
     assert interval_of(float("nan"), np.ones(5), 0.95, 4, 4) == Interval(None, None, None, 4)
     assert interval_of(1.0, np.array([1.0, np.nan]), 0.95, 4, 4) == Interval(1.0, None, None, 4)
     assert with_wilson(Interval(None, None, None, 0), 0.95) == nothing
@@ -148,7 +151,19 @@ def test_alarms_that_go_with_boards_are_covered_as_often_as_it_says() -> None:
     assert covered["pictures"] / 200 < 0.7, "pictures of a board are no independent draws"
 
 
-@pytest.mark.parametrize("n", [2, 3, 5, 10])
+@pytest.mark.parametrize("boards", [2, 3, 4, 6])
+def test_few_boards_that_happen_to_be_silent_do_not_pass_too_often(boards: int) -> None:
+    """Each picture of six boards in ten raises an alarm; the limit is 0.5 a picture."""
+    generator, passed = np.random.default_rng(boards), 0
+    units = np.repeat(np.arange(boards), 30)
+    for run in range(400):
+        counts = np.repeat(generator.random(boards) < 0.6, 30).astype(np.int64)
+        high = mean_count_interval(counts, weights_of(units, 200, run), boards, 0.95).high
+        passed += high is not None and high < 0.5
+    assert passed / 400 < 0.025 + 0.016  # two standard errors of 400 runs
+
+
+@pytest.mark.parametrize("n", [4, 5, 10])
 def test_a_few_units_are_covered_as_often_as_it_says(n: int) -> None:
     generator, covered = np.random.default_rng(n), 0
     for _ in range(400):
