@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import subprocess
 import tempfile
 
 import pytest
@@ -22,6 +23,20 @@ def pytest_collection_modifyitems(items):
     Stages never share a process with Prefect: the flow starts DVC, and DVC the stages.
     """
     items.sort(key=lambda item: "flows" in item.path.parts)
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """A file system of 60 kB."""
+    place = tmp_path / "disk"
+    place.mkdir()
+    done = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=60k", "tmpfs", str(place)], capture_output=True, text=True, check=False
+    )
+    if done.returncode:
+        pytest.skip(f"this user may not mount a small file system: {done.stderr.strip()}")
+    yield place
+    subprocess.run(["umount", str(place)], check=True)
 
 
 @pytest.fixture(scope="session")

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from kd_steps.core.boxes import Boxes, box_fault, clip
 from kd_steps.core.held_out import choose_shots, lost_objects
+from kd_steps.core.labelled import UNLABELLED
 from kd_steps.core.records import PictureFacts, SourceImage, SourceSet, SourceSplit
 from kd_steps.core.splits import Candidate, SplitRules
 from kd_steps.core.unlabelled import cut_beside_unlabelled
@@ -68,6 +69,22 @@ def repeated_ids(images: Sequence[SourceImage]) -> list[str]:
         for image in images
         if (other := first.setdefault(image.image_id, image)) is not image
     ]
+
+
+def contradictions(images: Sequence[SourceImage], facts: Sequence[PictureFacts]) -> list[str]:
+    """A fault for each picture that shows the same pixels as another and has other objects."""
+    first: dict[str, SourceImage] = {}
+    return [
+        f"{image.origin} and {other.origin} are the same picture with different objects; mend or delete one of them"
+        for image, fact in zip(images, facts, strict=True)
+        if image.split != UNLABELLED and _objects(image) != _objects(other := first.setdefault(fact.pixel_hash, image))
+    ]
+
+
+def _objects(image: SourceImage) -> list[tuple[str, ...]]:
+    """The objects in an order of their own, corners to a hundredth of a pixel."""
+    boxes = [[f"{corner:.2f}" for corner in box] for box in image.boxes_xyxy_px.tolist()]
+    return sorted((name, *corners) for name, corners in zip(image.class_names, boxes, strict=True))
 
 
 def plan_set(

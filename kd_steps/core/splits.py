@@ -169,7 +169,8 @@ def _cut_test(
         else:
             chosen = closest_subset([loose[name] for name in names], rules.test_fraction * trainable, rules.seed)
         side_of |= {names[i]: "test" for i in chosen}
-    side_of = dict.fromkeys(loose, "train") | side_of
+    for label in loose:
+        side_of.setdefault(label, "train")
     left_out = 0
     for i, label in enumerate(labels):
         if splits[i] is None:

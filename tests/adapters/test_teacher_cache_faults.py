@@ -164,20 +164,6 @@ def test_a_kill_loses_only_the_shard_in_the_making(tmp_path):
         assert (folder / path.name).read_bytes() == path.read_bytes()
 
 
-@pytest.fixture
-def small_disk(tmp_path):
-    """A file system of 60 kB."""
-    place = tmp_path / "disk"
-    place.mkdir()
-    done = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=60k", "tmpfs", str(place)], capture_output=True, text=True, check=False
-    )
-    if done.returncode:
-        pytest.skip(f"this user may not mount a small file system: {done.stderr.strip()}")
-    yield place
-    subprocess.run(["umount", str(place)], check=True)
-
-
 def test_a_full_disk_is_told_and_loses_nothing_finished(small_disk):
     folder, ballast = small_disk / "cache", small_disk / "ballast"
     ballast.write_bytes(b"x" * 24_000)

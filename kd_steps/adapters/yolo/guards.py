@@ -12,11 +12,13 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from kd_steps.core.distillation import DetectorOutputs
+
 FEW = 32  # pictures that a message names at most
 
 
 class NotFiniteError(ValueError):
-    """A loss or a gradient is NaN or infinite; the message names the epoch, the parts, the pictures and the mend."""
+    """A loss, a gradient or an answer is NaN or infinite; the message names what of it, where, and the mend."""
 
 
 def require_finite_loss(
@@ -54,6 +56,31 @@ def require_finite_gradient(norm: Tensor, pictures: Sequence[str], epoch: int, c
     """
     if not bool(torch.isfinite(norm)):
         raise NotFiniteError(_message("gradient", [f"norm = {norm.item():g}"], pictures, epoch, checkpoint))
+
+
+def require_finite_answer(outputs: DetectorOutputs) -> None:
+    """Stop at a teacher that answers no numbers: cut down to an answer, they would say that it sees nothing.
+
+    Raises:
+        NotFiniteError: an output is NaN or infinite.
+    """
+    branches = {"one-to-many": outputs.many, **({"one-to-one": outputs.one} if outputs.one else {})}
+    for name, branch in branches.items():
+        sound = {"class logits": _finite(branch.class_logits), "boxes": _finite(branch.boxes)}
+        if wrong := [what for what, is_sound in sound.items() if not is_sound]:
+            raise NotFiniteError(_NO_ANSWER.format(f"{' and '.join(wrong)} of its {name} branch"))
+    if not all(_finite(level) for level in outputs.features):
+        raise NotFiniteError(_NO_ANSWER.format("features of its neck"))
+
+
+def _finite(values: Tensor) -> bool:
+    return bool(values.isfinite().all())
+
+
+_NO_ANSWER = (
+    "the teacher's answer is not finite ({}); its weights are broken, or half precision is too narrow for them: set "
+    "compute.precision: fp32"
+)
 
 
 def _message(what: str, wrong: Sequence[str], pictures: Sequence[str], epoch: int, checkpoint: Path) -> str:

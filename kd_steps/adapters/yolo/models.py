@@ -15,7 +15,7 @@ from ultralytics.nn.modules.head import Detect, v10Detect
 from ultralytics.nn.tasks import DetectionModel, load_checkpoint, yaml_model_load
 from ultralytics.utils.torch_utils import init_seeds
 
-from kd_steps.adapters.files import sha256_of
+from kd_steps.adapters.files import atomic_path, sha256_of
 from kd_steps.core.class_names import class_difference
 from kd_steps.core.new_classes import extend_class_rows
 
@@ -249,7 +249,8 @@ def save_weights(model: DetectionModel, path: Path) -> None:
     plain = copy.deepcopy(model).half().cpu()
     plain.__class__ = DetectionModel
     plain.criterion = None
-    torch.save({"model": plain, "epoch": -1, "train_args": {}}, path)
+    with atomic_path(path) as temporary, temporary.open("wb") as stream:
+        torch.save({"model": plain, "epoch": -1, "train_args": {}}, stream)
 
 
 def require_same_geometry(teacher: DetectionModel, student: DetectionModel) -> None:

@@ -62,8 +62,8 @@ def keep_live(folder: Path, trainer: Any) -> None:
         "lr_scale": trainer.lr_scale,
         "seconds": time.time() - trainer.train_time_start,
     }
-    with atomic_path(folder / "resume" / LIVE) as temporary:
-        torch.save(state, temporary)
+    with atomic_path(folder / "resume" / LIVE) as temporary, temporary.open("wb") as stream:
+        torch.save(state, stream)  # given a path, torch tells a full disk by an error of its own
 
 
 def read_live(folder: Path) -> dict[str, Any]:

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 from ultralytics.nn.tasks import DetectionModel
 
+from kd_steps.adapters.yolo.guards import require_finite_answer
 from kd_steps.adapters.yolo.precision import Precision
 from kd_steps.core.answers import Answer, sparse_answers
 from kd_steps.core.distillation import BranchOutputs, DetectorOutputs
@@ -102,7 +103,11 @@ def records_of(outputs: DetectorOutputs, pixel_hashes: Sequence[int], asked: Ans
         outputs: of a teacher.
         pixel_hashes: of each view's pixels.
         asked: what to keep.
+
+    Raises:
+        NotFiniteError: a number of an answer is NaN or infinite.
     """
+    require_finite_answer(outputs)
     limits = asked.score_threshold, asked.max_anchors
     many = sparse_answers(outputs.many.class_logits, outputs.many.boxes, *limits)
     one: list[Answer] | list[None] = [None] * len(many)

@@ -29,6 +29,8 @@ from kd_steps.adapters.yolo.training_run import TrainingRun
 from kd_steps.adapters.yolo.views import LabelledDataset
 from kd_steps.core.lr_guard import LABEL_LOSS, soft_and_task
 
+MOST_LEFT_OUT = 20  # in a row: from 2^16, where it starts, the loss is then scaled by less than 1
+
 
 class RetortTrainer(DetectionTrainer):
     """Ultralytics' detection trainer over a :class:`TrainingRun`.
@@ -54,6 +56,7 @@ class RetortTrainer(DetectionTrainer):
         self.world_size = WORLD_SIZE if RANK != -1 else self.world_size  # it knows several processes on GPUs only
         self.lr_scale = 1.0
         self.pictures: Sequence[str] = ()  # of the batch at work
+        self.steps_left_out = 0  # in a row, by the scaler
         self.seconds_before = 0.0  # of the segments before a resume
         self.add_callback("on_train_start", _go_on)
         self.add_callback("on_train_epoch_start", _set_epoch_weights)
@@ -89,7 +92,9 @@ class RetortTrainer(DetectionTrainer):
     def _setup_train(self) -> None:
         if self.device.type == "cpu":
             self.world_size = 0  # or Ultralytics would wrap the model as one on a GPU
+        amp, self.args.amp = self.args.amp, False  # or Ultralytics fetches a network of its own to try AMP with
         super()._setup_train()
+        self.args.amp = amp
         self._make_average_plain()
         rules = self.spec.mechanics
         self.ema.decay = lambda update: rules.ema_decay * (1 - math.exp(-update / rules.ema_ramp_updates))
@@ -102,6 +107,10 @@ class RetortTrainer(DetectionTrainer):
         return model
 
     def _build_train_pipeline(self) -> None:
+        """Before the checkpoint's state is loaded, the scaler's with it."""
+        name = self.spec.precision.name
+        self.amp = self.device.type == "cuda" and name != "fp32"
+        self.scaler = torch.amp.GradScaler("cuda", enabled=name == "amp")
         if self.device.type == "cpu" and RANK != -1:
             self.world_size, self.model = WORLD_SIZE, distributed.wrap_on_cpu(self.model)
         super()._build_train_pipeline()
@@ -126,7 +135,9 @@ class RetortTrainer(DetectionTrainer):
         self.scaler.unscale_(self.optimizer)
         weights = [weight for group in self.optimizer.param_groups for weight in group["params"]]
         norm = torch.nn.utils.clip_grad_norm_(weights, self._clip_norm() or math.inf)
-        if not self.scaler.is_enabled():  # the scaler leaves such a step out and scales down: no fault of the data
+        # The scaler leaves such a step out and scales down: no fault of the data, unless it goes on.
+        self.steps_left_out = self.steps_left_out + 1 if self.scaler.is_enabled() and not norm.isfinite() else 0
+        if not self.scaler.is_enabled() or self.steps_left_out > MOST_LEFT_OUT:
             last = resuming.last_checkpoint(self.spec.folder)
             require_finite_gradient(norm, self.pictures, self.epoch, last)
         self.scaler.step(self.optimizer)

@@ -29,7 +29,7 @@ from kd_steps.core.views import View, ViewPlan, pixel_hash, view_key
 CLOSED = {"mosaic": 0.0, "mixup": 0.0, "cutmix": 0.0, "copy_paste": 0.0}
 
 
-class ViewMismatchError(RuntimeError):
+class ViewMismatchError(ValueError):
     """The student sees other pixels than the teacher saw; the message names the picture, the view and the mend."""
 
 

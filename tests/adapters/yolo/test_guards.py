@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from heads_fixture import student
 from trainer_fixture import PoisonedAnswers, training_of
 
 from kd_steps.core.lr_guard import LearningRateGuard
@@ -72,6 +73,56 @@ def test_a_gradient_that_is_no_number_stops_before_the_step(training_project, tm
     first.bn.eps = 1e-45
     with pytest.raises(NotFiniteError, match=r"the gradient is not finite in epoch 1 \(norm = inf\).*\.png"):
         train_with(run)
+
+
+def test_a_scaler_that_leaves_out_every_step_stops_the_training(training_project, tmp_path):
+    """Mixed precision on a CPU stands in for a GPU's: the scaler is the same."""
+    from kd_steps.adapters.yolo.guards import NotFiniteError
+    from kd_steps.adapters.yolo.trainer import MOST_LEFT_OUT, RetortTrainer
+
+    trainer = RetortTrainer(training_of(training_project, tmp_path, None))
+    trainer._setup_train()
+    trainer.scaler, trainer.epoch = torch.amp.GradScaler("cpu"), 0
+
+    def step(gradient):
+        loss = sum((weight.float() * gradient).sum() for weight in trainer.model.parameters() if weight.requires_grad)
+        trainer.scaler.scale(loss).backward()
+        trainer.optimizer_step()
+
+    for _ in range(MOST_LEFT_OUT):
+        step(torch.inf)
+    step(1e-3)
+    for _ in range(MOST_LEFT_OUT):
+        step(torch.inf)
+    with pytest.raises(NotFiniteError, match="the gradient is not finite in epoch 1"):
+        step(torch.inf)
+
+
+def broken(outputs, **changes):
+    """Outputs of a teacher with one number changed."""
+    for name, value in changes.items():
+        values = getattr(outputs.many, name).clone()
+        values[0, 0, 0] = value
+        outputs = replace(outputs, many=replace(outputs.many, **{name: values}))
+    return outputs
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"class_logits": torch.nan}, "class logits of its one-to-many branch"),
+        ({"class_logits": torch.inf, "boxes": -torch.inf}, "class logits and boxes of its one-to-many branch"),
+    ],
+)
+def test_a_teacher_that_answers_no_numbers_does_not_pass_for_one_that_sees_nothing(changes, told):
+    from kd_steps.adapters.yolo.guards import NotFiniteError
+    from kd_steps.adapters.yolo.teacher import AnswerContent, records_of
+
+    asked, sound = AnswerContent(0.01, 300), student()
+    with pytest.raises(NotFiniteError, match=rf"the teacher's answer is not finite \({told}\).*precision: fp32"):
+        records_of(broken(sound, **changes), [0] * 3, asked)
+    with pytest.raises(NotFiniteError, match="features of its neck"):
+        records_of(replace(sound, features=[*sound.features[1:], sound.features[0] * torch.nan]), [0] * 3, asked)
 
 
 def test_a_message_names_few_of_many_pictures(tmp_path):

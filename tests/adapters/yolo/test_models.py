@@ -1,5 +1,7 @@
 """Detectors built, loaded, extended and saved."""
 
+import errno
+import os
 import zipfile
 
 import pytest
@@ -260,3 +262,14 @@ def test_something_that_is_no_detector_is_told(tmp_path):
     torch.save({"model": ClassificationModel("yolo11n-cls.yaml", nc=2, verbose=False), "train_args": {}}, path)
     with pytest.raises(WeightsError, match=r"classifier\.pt: holds a ClassificationModel, not a detector"):
         load_weights(path, sha256_of(path))
+
+
+def test_a_full_disk_is_the_systems_own_error_and_leaves_the_weights_before(small_disk):
+    from kd_steps.adapters.yolo.models import save_weights
+
+    path = small_disk / "weights.pt"
+    path.write_bytes(b"before")
+    with pytest.raises(OSError, match=os.strerror(errno.ENOSPC)):
+        save_weights(decided_model(), path)
+    assert path.read_bytes() == b"before"
+    assert [found.name for found in small_disk.iterdir()] == ["weights.pt"]

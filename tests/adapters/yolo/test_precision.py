@@ -45,8 +45,30 @@ def test_a_forward_pass_is_computed_in_it(name, dtype):
     assert not Precision(name, channels_last=False).lay_out(images).is_contiguous(memory_format=torch.channels_last)
 
 
+@pytest.mark.parametrize(
+    ("card", "sound"),
+    [
+        ("NVIDIA GeForce GTX 1650 Ti", False),
+        ("NVIDIA T1000 8GB", False),
+        ("Quadro T2000", False),
+        ("Tesla K40m", False),
+        ("Tesla T4", True),
+        ("NVIDIA GeForce RTX 3060", True),
+        ("NVIDIA H200", True),
+    ],
+)
+def test_cards_whose_half_precision_is_unsound_are_known(card, sound):
+    from kd_steps.adapters.yolo.precision import UNSOUND_HALF
+
+    assert (UNSOUND_HALF.search(card) is None) is sound
+
+
 def test_device():
     from kd_steps.adapters.yolo.precision import choose_device
 
     assert choose_device("auto") == ("0" if torch.cuda.is_available() else "cpu")
-    assert choose_device("0,1") == "0,1"
+    assert choose_device("cpu") == "cpu"
+    there = torch.cuda.device_count()
+    for wanted in (str(there), f"0,{there}", "0,0"):
+        with pytest.raises(ValueError, match=rf"compute\.device: '{wanted}', but torch sees {there} GPU"):
+            choose_device(wanted)
