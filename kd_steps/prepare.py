@@ -20,7 +20,7 @@ from kd_steps.adapters.prepared_set import PictureWriter, PreparedWriter, write_
 from kd_steps.core.boxes import Boxes
 from kd_steps.core.held_out import check_known, erase
 from kd_steps.core.labelled import UNLABELLED
-from kd_steps.core.preparation import Plan, PlannedPicture, contradictions, picture_faults, plan_set, repeated_ids
+from kd_steps.core.preparation import Plan, PlannedPicture, picture_faults, plan_set, repeated_ids
 from kd_steps.core.records import PictureFacts, ReadTemplate, SourceImage, SourceSet, refuse
 from kd_steps.core.splits import SplitRules
 from kd_steps.params import Params, load_params
@@ -44,7 +44,6 @@ def main() -> None:
     shutil.rmtree(STAGING, ignore_errors=True)
     (STAGING / "incoming").mkdir(parents=True)
     facts = collect(source, STAGING / "incoming")
-    refuse(contradictions(source.images, facts))
     rules = SplitRules(splits.validation_fraction, splits.test_fraction, splits.near_duplicate_bits, params.seed)
     plan = plan_set(source, facts, rules, new_parts.classes, new_parts.shots)
     refuse(plan.faults)

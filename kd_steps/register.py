@@ -134,11 +134,12 @@ def _register(
     from kd_steps.adapters.tracking_versions import register_engine
 
     rules = [rule for rule in gate["rules"] if rule["target"] == manifest.target]
+    measured = read_json(METRICS / "engines.json")[manifest.target]
     tags = {
         **lineage,
         "target": manifest.target,
         "engine_digest": engine_digest(manifest),
-        "engine_state": manifest.state,
+        "engine_state": measured["state"],  # the manifest knows only that it was built
         "contract_digest": manifest.contract.digest,
         "student_sha256": manifest.source_sha256,
         **{f"gate.{rule['name']}": f"{rule['verdict']} ({shown(rule['value'])})" for rule in rules},

@@ -162,6 +162,16 @@ def test_a_set_that_dvc_does_not_watch_is_told(project):
         few_shot.main()
 
 
+def test_a_linked_set_is_told_for_dvc_does_not_look_into_it(project, tmp_path):
+    write_new_parts(project, [*CLASSES, "tombstone"])
+    line = project / "data/new_parts/line"
+    line.mkdir()
+    (project / "data/new_parts/held_out").rename(tmp_path / "fuse")
+    (line / "fuse").symlink_to(tmp_path / "fuse")
+    with pytest.raises(ValueError, match=r"line/fuse: a link, into which DVC does not look; put the folder itself"):
+        few_shot.main()
+
+
 def test_labels_with_a_byte_order_mark_or_a_capital_suffix_are_read(project):
     write_new_parts(project, [*CLASSES, "tombstone"])
     labels = sorted((project / "data/new_parts/held_out/labels").iterdir())

@@ -1,6 +1,7 @@
 """The one door of `params.yaml`: every kind of bad key is named, with the mend."""
 
 import copy
+import math
 import re
 from pathlib import Path
 
@@ -129,6 +130,7 @@ def test_an_unknown_key_is_named_with_the_nearest_known_one(tmp_path, path, mess
         ("export.opset", 12),
         ("evaluate.latency.rounds", 19),
         ("gate.confidence_level", 0.5),
+        ("gate.max_false_alarms_per_picture", math.inf),
         ("compute.precision", "fp16"),
         ("seed", -1),
     ],

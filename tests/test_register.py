@@ -82,6 +82,7 @@ def test_passed_targets_have_a_version_with_files_lineage_and_verdicts(registere
     assert version.tags["teacher_sha256"] == "1" * 64
     assert version.tags["student_sha256"] == "3" * 64
     assert version.tags["gate.map_ratio"] == "pass (0.97)"
+    assert version.tags["engine_state"] == "verified-device", "the gate's machine ran it"
     with open_store(registered, "retort") as store:
         address = f"runs:/{version.run_id}/engines/openvino-fp16"
         assert version.source == address

@@ -8,7 +8,7 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
 from glob import escape
 from pathlib import Path
@@ -67,6 +67,25 @@ def read_json(path: Path) -> Any:
         raise ValueError(f"{path}: not valid JSON ({error}); delete it, `dvc repro` makes it again") from error
 
 
+def files_below(folder: Path, suffixes: Collection[str]) -> list[Path]:
+    """The files of a folder and of all below it with one of these suffixes (lower case), by path.
+
+    Linked folders count, too; one that leads back to a folder above it is not entered again.
+    """
+    found, open_folders = [], [(folder, frozenset[Path]())]
+    while open_folders:
+        place, above = open_folders.pop()
+        here = place.resolve()
+        if here in above or not place.is_dir():
+            continue
+        for path in place.iterdir():
+            if path.is_dir():
+                open_folders.append((path, above | {here}))
+            elif path.suffix.lower() in suffixes and path.is_file():
+                found.append(path)
+    return sorted(found)
+
+
 def text_beside(path: Path) -> Path:
     """The text file of a picture's name, ``.txt``, or ``.TXT`` where only that is there."""
     small, capital = path.with_suffix(".txt"), path.with_suffix(".TXT")
@@ -116,6 +135,10 @@ def _locked(handle: int) -> bool:
 def swap_folder(finished: Path, target: Path) -> None:
     """Put a finished folder in the place of ``target``; the old one stays whole until the new one is there."""
     target.parent.mkdir(parents=True, exist_ok=True)
+    if finished.stat().st_dev != target.parent.stat().st_dev:  # a folder cannot be renamed into another file system
+        near = target.with_name(f".{target.name}.arriving")
+        shutil.rmtree(near, ignore_errors=True)
+        finished = shutil.copytree(finished, near)
     old = finished.with_name(f"{finished.name}.old")
     shutil.rmtree(old, ignore_errors=True)
     if target.exists():

@@ -44,7 +44,10 @@ def decode_bgr(data: bytes, name: str) -> NDArray[np.uint8]:
             f"{name}: the picture is truncated after {len(data):,} bytes (its end is missing); copy it again from its "
             "source, or delete it with its labels"
         )
-    pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
+    try:
+        pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
+    except cv2.error as error:  # some damaged headers, and pictures of more than 2^30 pixels
+        raise PictureError(f"{name}: OpenCV refuses it ({error.err}); convert it to PNG or JPEG, or cut it") from error
     if pixels is None:
         raise PictureError(f"{name}: not a picture that OpenCV can read, or damaged; convert it to PNG or JPEG")
     return np.asarray(pixels, dtype=np.uint8)

@@ -8,7 +8,7 @@ from typing import Any
 
 import yaml
 
-from kd_steps.adapters.files import text_beside
+from kd_steps.adapters.files import files_below, text_beside
 from kd_steps.core.naming import PICTURE_SUFFIXES
 
 WATCHED = ("held_out", "line")  # what dvc.yaml names below data/new_parts
@@ -44,30 +44,26 @@ class PartSet:
 def read_part_sets(root: Path) -> list[PartSet]:
     """Every set below ``root``, by path. Pictures that belong to none are told as a faulty set of their folder.
 
-    So is a set outside the folders that `validate` and `few_shot` depend on: DVC would not see it come, change or go.
+    So are a linked folder and a set outside the folders that `validate` and `few_shot` depend on: DVC would not see
+    them come, change or go.
     """
-    folders = sorted(path.parent for path in root.rglob("data.yaml"))
-    homeless = sorted(
-        {path.parent for path in _pictures(root) if not any(path.is_relative_to(f / "images") for f in folders)}
-    )
+    folders = sorted({path.parent for path in files_below(root, {".yaml"}) if path.name == "data.yaml"})
+    pictures = files_below(root, PICTURE_SUFFIXES)
+    homeless = sorted({p.parent for p in pictures if not any(p.is_relative_to(f / "images") for f in folders)})
     seen = [root / name for name in WATCHED]
+    links = sorted(path for path in root.rglob("*") if path.is_symlink() and path.is_dir())
     sets = [_read(f) if any(f.is_relative_to(s) for s in seen) else _elsewhere(f, root) for f in folders]
-    return [*sets, *(_homeless(folder) for folder in homeless)]
+    return [*sets, *(_homeless(folder) for folder in homeless), *(_linked(path) for path in links)]
 
 
 def _read(folder: Path) -> PartSet:
     pictures = tuple(
         PartPicture(path, text_beside(folder / "labels" / path.relative_to(folder / "images")))
-        for path in _pictures(folder / "images")
+        for path in files_below(folder / "images", PICTURE_SUFFIXES)
     )
-    labels = {path for path in (folder / "labels").rglob("*") if path.suffix.lower() == ".txt"}
-    stray = labels - {picture.label for picture in pictures}
+    stray = set(files_below(folder / "labels", {".txt"})) - {picture.label for picture in pictures}
     names, fault = _names(folder / "data.yaml")
     return PartSet(folder, names, pictures, tuple(sorted(stray)), fault)
-
-
-def _pictures(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.rglob("*") if path.suffix.lower() in PICTURE_SUFFIXES)
 
 
 def _names(path: Path) -> tuple[tuple[str, ...], str | None]:
@@ -91,6 +87,10 @@ def _elsewhere(folder: Path, root: Path) -> PartSet:
     return PartSet(
         folder, (), (), (), f"a set outside {root / 'line'}, of which no change would be seen; move it there"
     )
+
+
+def _linked(folder: Path) -> PartSet:
+    return PartSet(folder, (), (), (), "a link, into which DVC does not look; put the folder itself here")
 
 
 def _homeless(folder: Path) -> PartSet:

@@ -100,7 +100,18 @@ def open_store(root: Path, experiment: str) -> Iterator[Store]:
             )
         else:
             experiment_id = found.experiment_id
+            _require_own_files(uri, root, found.artifact_location)
         yield Store(client, uri, str(experiment_id))
+
+
+def _require_own_files(uri: str, root: Path, location: str) -> None:
+    """Refuse the local store of a project that was moved or copied: it goes on keeping files where it was made."""
+    here = (root.resolve() / "mlartifacts").as_uri()
+    if "MLFLOW_TRACKING_URI" not in os.environ and location.rstrip("/") != here:
+        raise TrackingError(
+            f"{uri} keeps its files in {location}: this project was moved or copied from there; put it back, or remove "
+            "mlflow.db and begin a store of this folder's own"
+        )
 
 
 def log_result(store: Store, digest: str, tags: Mapping[str, str], records: list[StageRecord]) -> dict[str, str]:
@@ -153,7 +164,7 @@ def clear_errors(uri: str) -> Iterator[None]:
 
     try:
         yield
-    except (MlflowException, RequestException, SQLAlchemyError, ConnectionError) as error:
+    except (MlflowException, RequestException, SQLAlchemyError, ConnectionError, ImportError) as error:
         shown = without_credentials(uri)
         reason = re.sub(r"//[^/@\s]+@", "//", str(error).replace(uri, shown)).strip().split("\n")[0]
         raise TrackingError(

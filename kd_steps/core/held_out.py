@@ -44,15 +44,16 @@ def choose_shots(
         seed: decides among the pictures.
 
     Returns:
-        Indices of the chosen pictures, ascending.
+        Indices of the chosen pictures, ascending; none of a class that the train split does not show: its shots come
+        from a set of the line's own.
 
     Raises:
-        ValueError: a class has fewer pictures than ``shots``; names the counts and the key.
+        ValueError: a class has some pictures, but fewer than ``shots``; names the counts and the key.
     """
     chosen: set[int] = set()
     for number, name in enumerate(held_out):
         having = [i for i, names in enumerate(class_names) if trainable[i] and name in names]
-        if len(having) < shots:
+        if 0 < len(having) < shots:
             raise ValueError(
                 f"params.yaml: prepare.new_parts.shots asks for {shots} pictures of '{name}', the train split has "
                 f"{len(having)}; lower shots, or add pictures"

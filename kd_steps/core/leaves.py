@@ -54,11 +54,18 @@ def text_leaves(values: Any, name_limit: int = 250, text_limit: int = 6000) -> d
 def safe_name(name: str, limit: int = 250) -> str:
     """A name of letters, digits and ``_ - . /`` and inner spaces, at most ``limit`` characters, never empty.
 
-    A name that had to be cut ends with a piece of its digest, so that two long names stay two. Empty, ``.`` and
+    A part that lost letters of another script, and a name that had to be cut, end with a piece of their digest, so that
+    two of them stay two, and the same two in every run. Empty, ``.`` and
     ``..`` parts of a path are replaced too: a store that keeps names as files would leave its folder through them.
     """
-    parts = [_REFUSED.sub("_", part).strip(" _") for part in name.split("/")]
+    parts = [_plain(part) for part in name.split("/")]
     return _cut("/".join("_" if part in ("", ".", "..") else part for part in parts), limit)
+
+
+def _plain(part: str) -> str:
+    plain = _REFUSED.sub("_", part).strip(" _")
+    lost = any(not sign.isascii() for sign in part)
+    return "-".join(piece for piece in (plain, _digest(part) if lost else "") if piece)
 
 
 def _walk(values: Any, path: tuple[str, ...], open_lists: bool = True) -> Iterator[tuple[tuple[str, ...], Any]]:
@@ -91,5 +98,8 @@ def _free_name(name: str, taken: Mapping[str, object], limit: int) -> str:
 def _cut(text: str, limit: int) -> str:
     if len(text) <= limit:
         return text
-    digest = hashlib.sha256(text.encode()).hexdigest()[:8]
-    return f"{text[: limit - 9]}-{digest}"
+    return f"{text[: limit - 9]}-{_digest(text)}"
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:8]

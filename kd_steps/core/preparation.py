@@ -108,9 +108,9 @@ def plan_set(
     candidates = [_candidate(image, fact, bool(rare & {*image.class_names})) for image, fact in pairs]
     cut = cut_beside_unlabelled(candidates, rules)
     base = [name for name in source.classes if name not in held_out]
-    plan = Plan(
-        [], [], base, list(held_out), [*source.warnings, *cut.warnings], list(cut.faults), cut.unlabelled_warnings
-    )
+    faults = list(cut.faults) or contradictions(source.images, facts)
+    warnings = [*source.warnings, *cut.warnings]
+    plan = Plan([], [], base, list(held_out), warnings, faults, cut.unlabelled_warnings)
     if plan.faults:
         return plan
     ids = {name: i for i, name in enumerate([*base, *held_out])}
@@ -136,8 +136,13 @@ def plan_set(
         )
     if n_hidden:
         plan.warnings.append(f"{n_hidden} base objects lay under a held-out one and were erased with it")
-    names = [image.class_names for image in source.images]
-    for index in choose_shots(names, [split == "train" for split in cut.splits], held_out, shots, rules.seed):
+    names, trainable = [image.class_names for image in source.images], [split == "train" for split in cut.splits]
+    shown = {name for own, ok in zip(names, trainable, strict=True) if ok for name in own}
+    if unshown := [name for name in held_out if name not in shown]:
+        plan.warnings.append(
+            f"no training picture shows {', '.join(unshown)}: only a set below data/new_parts/line can teach it"
+        )
+    for index in choose_shots(names, trainable, held_out, shots, rules.seed):
         image = source.images[index]
         class_ids = np.array([ids[name] for name in image.class_names], dtype=np.int64)
         boxes = clip(image.boxes_xyxy_px, facts[index].width_px, facts[index].height_px)

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kd_steps.edge.engines import Engine, EngineError, open_engine
-from kd_steps.edge.manifest import Manifest
+from kd_steps.edge.manifest import Manifest, OperatingPoint
 from kd_steps.edge.postprocess import Detections, decode
 from kd_steps.edge.preprocess import Preprocessor
 from kd_steps.edge.verification import verified_manifest
@@ -43,6 +43,7 @@ class Detector:
     Raises:
         ContractMismatchError: the contract asks for something that this runtime does not implement.
         EngineError: the network does not take or give what the manifest says.
+        ManifestError: a threshold is impossible.
     """
 
     def __init__(
@@ -55,9 +56,11 @@ class Detector:
         max_detections: int | None = None,
     ) -> None:
         self.manifest, self.engine, point = manifest, engine, manifest.operating
-        self.confidence = point.confidence if confidence is None else confidence
-        self.iou = point.iou if iou is None else iou
-        self.max_detections = point.max_detections if max_detections is None else max_detections
+        self.operating = OperatingPoint(
+            confidence=point.confidence if confidence is None else confidence,
+            iou=point.iou if iou is None else iou,
+            max_detections=point.max_detections if max_detections is None else max_detections,
+        )
         self._preprocess = Preprocessor(manifest.contract)
         _require_shape(manifest, engine)
 
@@ -99,9 +102,9 @@ class Detector:
         found = decode(
             output,
             self.manifest.output_format,
-            confidence=self.confidence,
-            iou=self.iou,
-            max_detections=self.max_detections,
+            confidence=self.operating.confidence,
+            iou=self.operating.iou,
+            max_detections=self.operating.max_detections,
         )
         detections = Detections(geometry.to_picture(found.boxes_xyxy_px), found.scores, found.class_ids)
         end_s = time.perf_counter()

@@ -80,6 +80,10 @@ class OperatingPoint:
     iou: float
     max_detections: int
 
+    def __post_init__(self) -> None:
+        if not (0 < self.confidence < 1 and 0 < self.iou <= 1 and self.max_detections >= 1):
+            raise ManifestError(f"{self} is impossible: shares lie between 0 and 1, counts above 0")
+
 
 @dataclass(frozen=True)
 class Manifest:
@@ -233,9 +237,6 @@ def _require_sane(manifest: Manifest) -> None:
         raise ManifestError(f"output_format {manifest.output_format!r} is neither 'anchors' nor 'end2end'")
     if bad := [n for n in manifest.files if n in ("", ".", "..", MANIFEST_FILE) or re.search(r"[/\\\0]", n)]:
         raise ManifestError(f"files {bad} are not plain names within the folder")
-    point = manifest.operating
-    if not (0 < point.confidence < 1 and 0 < point.iou <= 1 and point.max_detections >= 1):
-        raise ManifestError(f"operating {asdict(point)} is impossible: shares lie between 0 and 1, counts above 0")
     if manifest.golden.file not in manifest.files:
         raise ManifestError(f"golden file {manifest.golden.file!r} is not among the files")
     if not manifest.classes or len(set(manifest.classes)) != len(manifest.classes):

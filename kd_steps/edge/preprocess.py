@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -143,7 +144,9 @@ def read_picture(path: Path) -> NDArray[np.uint8]:
         data = np.fromfile(path, dtype=np.uint8)
     except FileNotFoundError as error:
         raise FileNotFoundError(f"{path}: no such picture") from error
-    image = cv2.imdecode(data, cv2.IMREAD_COLOR) if data.size else None
+    image = None
+    with suppress(cv2.error):  # of some damaged headers, and of pictures of more than 2^30 pixels
+        image = cv2.imdecode(data, cv2.IMREAD_COLOR) if data.size else None
     if image is None:
         raise UnreadablePictureError(f"{path}: not a picture that OpenCV can decode; replace or remove the file")
     return np.asarray(image, dtype=np.uint8)

@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from kd_steps.adapters.files import atomic_path, read_json, sha256_of, sole_writer, write_json
+from kd_steps.adapters.files import atomic_path, files_below, read_json, sha256_of, sole_writer, swap_folder, write_json
 
 
 def test_an_error_while_writing_leaves_the_old_file_and_no_other(tmp_path):
@@ -83,3 +83,31 @@ def test_a_writers_own_faults_go_through_and_let_go(tmp_path):
         raise BlockingIOError("own")
     with sole_writer(tmp_path):
         pass
+
+
+def test_files_below_a_folder_are_found_through_links_once_each(tmp_path):
+    inside, outside = tmp_path / "in", tmp_path / "out"
+    (inside / "b").mkdir(parents=True)
+    outside.mkdir()
+    for path in (inside / "b/1.PNG", inside / "2.png", inside / "3.txt", outside / "4.png"):
+        path.touch()
+    (inside / "folder.png").mkdir()
+    (inside / "a").symlink_to(outside)
+    (outside / "back").symlink_to(inside)
+    (inside / "5.png").symlink_to("nowhere")
+    found = files_below(inside, {".png"})
+    assert [path.relative_to(inside).as_posix() for path in found] == ["2.png", "a/4.png", "b/1.PNG"]
+    assert files_below(tmp_path / "none", {".png"}) == []
+
+
+@pytest.mark.parametrize("there", [False, True])
+def test_a_folder_takes_the_place_of_one_on_another_file_system(tmp_path, small_disk, there):
+    finished, target = tmp_path / "finished", small_disk / "data/prepared"
+    finished.mkdir()
+    (finished / "new").touch()
+    if there:
+        target.mkdir(parents=True)
+        (target / "old").touch()
+    swap_folder(finished, target)
+    assert [path.name for path in target.iterdir()] == ["new"]
+    assert [path.name for path in target.parent.iterdir()] == ["prepared"]

@@ -1,6 +1,7 @@
 import hashlib
 import random
 from io import BytesIO
+from pathlib import Path
 
 import cv2
 import imagehash
@@ -11,6 +12,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from kd_steps.adapters.images import PictureError, decode_bgr, encode_png, measure
+from kd_steps.edge.preprocess import UnreadablePictureError, read_picture
 
 
 def picture(side_px: int = 96, seed: int = 0) -> np.ndarray:
@@ -37,6 +39,17 @@ WHOLE = {
 def test_whole_files_decode_as_opencv_does(kind: str) -> None:
     pixels = decode_bgr(WHOLE[kind], kind)
     np.testing.assert_array_equal(pixels, cv2.imdecode(np.frombuffer(WHOLE[kind], np.uint8), cv2.IMREAD_COLOR))
+
+
+@pytest.mark.parametrize("width", [2**30, -(2**31)])
+def test_a_damaged_header_that_opencv_raises_at_is_refused_by_name(width: int, tmp_path: Path) -> None:
+    """On the line, too: there, one such picture must not end the run."""
+    damaged = WHOLE["BMP"][:18] + width.to_bytes(4, "little", signed=True) + WHOLE["BMP"][22:]
+    with pytest.raises(PictureError, match=r"board7\.bmp"):
+        decode_bgr(damaged, "board7.bmp")
+    (tmp_path / "board7.bmp").write_bytes(damaged)
+    with pytest.raises(UnreadablePictureError, match=r"board7\.bmp"):
+        read_picture(tmp_path / "board7.bmp")
 
 
 @pytest.mark.parametrize("kind", WHOLE)

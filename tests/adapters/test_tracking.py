@@ -1,4 +1,5 @@
 import os
+import shutil
 
 import pytest
 
@@ -71,3 +72,29 @@ def test_a_cut_line_of_a_training_log_is_named(tmp_path):
     path.write_text("epoch,loss\n1,2.5\n2\n")
     with pytest.raises(TrainingLogError, match=r"results\.csv, line 3"):
         read_curve(path)
+
+
+def test_a_project_that_was_copied_does_not_write_into_the_other_ones_store(tmp_path, monkeypatch):
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    first, copy = tmp_path / "first", tmp_path / "copy"
+    first.mkdir()
+    with tracking.open_store(first, "x"):
+        pass
+    shutil.copytree(first, copy)
+    with (
+        pytest.raises(TrackingError, match=rf"keeps its files in .*{first}/mlartifacts: .*moved or copied"),
+        tracking.open_store(copy, "x"),
+    ):
+        pass
+    with tracking.open_store(first, "x"):
+        pass
+
+
+def test_a_database_whose_driver_is_not_installed_is_told(tmp_path, monkeypatch):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "postgresql+pg8000://user:secret@host/db")
+    with (
+        pytest.raises(TrackingError, match=r"MLflow at postgresql\+pg8000://host/db cannot be used: .*pg8000") as told,
+        tracking.open_store(tmp_path, "x"),
+    ):
+        pass
+    assert "secret" not in str(told.value)

@@ -82,17 +82,18 @@ def test_new_classes_do_not_move_the_ratio() -> None:
     assert map_ratio(student, teacher, 2, 0.95) != map_ratio(student, teacher, 3, 0.95)
 
 
-def test_three_objects_all_found_prove_little() -> None:
+def test_four_objects_all_found_prove_little() -> None:
+    boards = ["b0", "b1", "b2", "b3"]
     truth = pd.DataFrame(
-        [(f"b{k}", 0, 0, 0, 10, 10) for k in range(3)],
+        [(f"b{k}", 0, 0, 0, 10, 10) for k in range(4)],
         columns=["image_id", "class_id", "x1_px", "y1_px", "x2_px", "y2_px"],
     )
-    matches = match_detections(truth, truth.assign(score=0.9), ["b0", "b1", "b2"], [0, 1])
-    sample = sample_ap(matches, resample_images(3, 100, np.random.default_rng(0)), ["b0", "b1", "b2"])
+    matches = match_detections(truth, truth.assign(score=0.9), boards, [0, 1])
+    sample = sample_ap(matches, resample_images(4, 100, np.random.default_rng(0)), boards)
     found, absent = class_ap50_intervals(sample, 0.95)
     assert found.value == 1
-    assert found.low == pytest.approx(wilson_interval(1.0, 3, 0.95)[0])
-    assert found.n == 3
+    assert found.low == pytest.approx(wilson_interval(1.0, 4, 0.95)[0])
+    assert found.n == 4
     assert (absent.value, absent.low, absent.n) == (None, None, 0)
 
 

@@ -30,7 +30,7 @@ def test_shots_are_trainable_enough_and_repeatable(
     trainable = [data.draw(st.booleans()) for _ in names]
     held_out = ["open", "spur"]
     counts = {c: sum(c in own for own, ok in zip(names, trainable, strict=True) if ok) for c in held_out}
-    if min(counts.values()) < shots:
+    if any(0 < count < shots for count in counts.values()):
         with pytest.raises(ValueError, match=f"asks for {shots} pictures of"):
             choose_shots(names, trainable, held_out, shots, seed)
         return
@@ -39,7 +39,7 @@ def test_shots_are_trainable_enough_and_repeatable(
     assert all(trainable[i] for i in chosen)
     assert len(chosen) <= shots * len(held_out)
     for name in held_out:
-        assert sum(name in names[i] for i in chosen) >= shots
+        assert sum(name in names[i] for i in chosen) >= (shots if counts[name] else 0)
 
 
 def test_one_class_gets_exactly_its_shots() -> None:

@@ -56,7 +56,7 @@ def test_text_leaves_of_a_section():
         ("   train/box_loss", "train/box_loss"),
         ("../../etc", "_/_/etc"),
         ("", "_"),
-        ("pièce", "pi_ce"),
+        ("pièce", "pi_ce-33769aca"),
     ],
 )
 def test_safe_name(name, expected):

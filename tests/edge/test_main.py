@@ -7,6 +7,7 @@ import sys
 
 import cv2
 import numpy as np
+import pytest
 from engine_fixture import REPOSITORY, picture, rewrite_manifest
 
 import kd_steps.edge
@@ -45,6 +46,16 @@ def test_detect_takes_the_thresholds_that_the_engine_was_judged_at(own_engine, t
     assert min(d["score"] for d in found) >= least
     rewrite_manifest(folder, operating={"confidence": least, "iou": 0.99, "max_detections": 2})
     assert len(Detector.load(folder).detect(image)) == 2
+
+
+@pytest.mark.parametrize("wrong", [("--confidence", "1.5"), ("--confidence", "nan"), ("--max-detections", "0")])
+def test_a_threshold_that_is_none_is_refused(engines_dir, tmp_path, capsys, wrong):
+    """Else a slip of the hand would find no faults on any board."""
+    cv2.imwrite(str(tmp_path / "a.png"), picture(3, 70, 90))
+    assert main(["detect", "--engine", str(engines_dir / "onnx-fp32"), *wrong, str(tmp_path / "a.png")]) == 1
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    assert "is impossible: shares lie between 0 and 1, counts above 0" in printed.err
 
 
 def test_check_prints_the_golden_error(engines_dir, capsys):

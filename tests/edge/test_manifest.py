@@ -80,7 +80,7 @@ def test_a_file_that_is_no_manifest_is_refused(tmp_path, text, message):
         ({"runtime": "tensorrt"}, "runtime"),
         ({"state": "perfect"}, "state"),
         ({"output_format": "boxes"}, "output_format"),
-        ({"operating": {"confidence": 0, "iou": 0.6, "max_detections": 300}}, "operating"),
+        ({"operating": {"confidence": 0, "iou": 0.6, "max_detections": 300}}, "OperatingPoint"),
         ({"operating": {"confidence": 0.5}}, "iou"),
         ({"classes": ["a", "a"]}, "classes"),
         ({"new_classes": ["crack"]}, "crack"),

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from kd_steps.adapters.files import read_text
+from kd_steps.adapters.files import files_below, read_text
 from kd_steps.core.naming import PICTURE_SUFFIXES, board_of, picture_ids, split_of, told_files, told_size
 from kd_steps.core.records import SourceImage, SourceSet
 
@@ -157,8 +157,7 @@ def _strays(images: Path, listed: list[str], missing: list[str], path: Path) -> 
             "'images'"
         )
     known = {(images / name).resolve() for name in listed}
-    here = sorted(p for p in images.rglob("*") if p.suffix.lower() in PICTURE_SUFFIXES and p.is_file())
-    strays = [str(p) for p in here if p.resolve() not in known]
+    strays = [str(p) for p in files_below(images, PICTURE_SUFFIXES) if p.resolve() not in known]
     if strays:
         faults.append(
             f"{path}: {len(strays)} pictures of {images} are not in 'images': {told_files(strays)}; list them (without "

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
+from kd_steps.adapters.files import files_below
 from kd_steps.core.labelled import UNLABELLED
 from kd_steps.core.naming import PICTURE_SUFFIXES, named_board, picture_ids
 from kd_steps.core.records import SourceImage
@@ -30,7 +31,7 @@ def load_unlabelled(folder: Path, group_pattern: str | None) -> list[SourceImage
     """
     if not folder.is_dir():
         raise FileNotFoundError(f"{folder}: no such folder; set {KEY} to your folder of pictures, or to null for none")
-    paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in PICTURE_SUFFIXES and path.is_file())
+    paths = files_below(folder, PICTURE_SUFFIXES)
     if not paths:
         suffixes = ", ".join(sorted(PICTURE_SUFFIXES))
         raise FileNotFoundError(f"{folder}: no pictures ({suffixes}) in it; mend {KEY}, or set it to null for none")

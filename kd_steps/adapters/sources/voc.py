@@ -8,6 +8,7 @@ from xml.etree import ElementTree
 
 import numpy as np
 
+from kd_steps.adapters.files import files_below
 from kd_steps.core.naming import PICTURE_SUFFIXES, board_of, picture_ids, split_of, told_files, told_size
 from kd_steps.core.records import SourceImage, SourceSet
 
@@ -71,6 +72,8 @@ def parse_objects(xml: bytes, origin: str) -> tuple[Objects, tuple[int, int] | N
         root = ElementTree.fromstring(xml)
     except ElementTree.ParseError as error:
         raise ValueError(f"{origin}, line {error.position[0]}: not valid XML ({error}); export it again") from error
+    except (ValueError, LookupError) as error:
+        raise ValueError(f"{origin}: its encoding cannot be read ({error}); save it again in UTF-8") from error
     objects: Objects = []
     faults: list[str] = []
     for number, element in enumerate(root.iter("object"), start=1):
@@ -91,7 +94,7 @@ def parse_objects(xml: bytes, origin: str) -> tuple[Objects, tuple[int, int] | N
 def _files(folder: Path, suffixes: frozenset[str], key: str, kind: str) -> list[Path]:
     if not folder.is_dir():
         raise FileNotFoundError(f"{folder}: no such folder; set prepare.source.voc.{key} to the folder of {kind}")
-    found = sorted(path for path in folder.rglob("*") if path.suffix.lower() in suffixes and path.is_file())
+    found = files_below(folder, suffixes)
     if not found:
         raise FileNotFoundError(f"{folder}: no {kind} in it; check prepare.source.voc.{key}")
     return found

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from kd_steps.adapters.files import read_text
+from kd_steps.adapters.files import files_below, read_text
 from kd_steps.core.naming import PICTURE_SUFFIXES, split_of
 from kd_steps.core.records import SourceSplit
 
@@ -41,7 +41,7 @@ def declared_pictures(config: dict[str, Any], config_path: Path) -> list[Listed]
     listed: list[tuple[Path, SourceSplit, str | None]] = []
     keys: dict[str, str] = {}
     for key, split, root, alone in _entries(config, config_path):
-        for path in _pictures(root) if root.is_dir() else _listed_in(root):
+        for path in files_below(root, PICTURE_SUFFIXES) if root.is_dir() else _listed_in(root):
             other = keys.setdefault(_lexical(path), key)
             if other != key:
                 raise ValueError(
@@ -58,7 +58,7 @@ def declared_pictures(config: dict[str, Any], config_path: Path) -> list[Listed]
 
 def found_pictures(folder: Path) -> list[Listed]:
     """The pictures below a folder, with the splits that its folders are named after."""
-    places = [(path, path.relative_to(folder).as_posix()) for path in _pictures(folder)]
+    places = [(path, path.relative_to(folder).as_posix()) for path in files_below(folder, PICTURE_SUFFIXES)]
     return [Listed(path, split_of(place), place) for path, place in places]
 
 
@@ -90,11 +90,6 @@ def _listed_in(listing: Path) -> Iterator[Path]:
         if not path.is_file():
             raise FileNotFoundError(f"{listing}, line {number}: {path} does not exist; restore it or delete the line")
         yield path
-
-
-def _pictures(folder: Path) -> Iterator[Path]:
-    """All pictures below a folder, in the order of their paths."""
-    yield from sorted(path for path in folder.rglob("*") if path.suffix.lower() in PICTURE_SUFFIXES and path.is_file())
 
 
 def _below(folder: Path, path: Path) -> str | None:

@@ -78,3 +78,12 @@ def test_the_size_that_an_annotation_tells_goes_on(tmp_path: Path) -> None:
     (xml / "train/b.xml").write_text(f"<annotation>{size.format(0)}</annotation>")
     found = {i.image_id: i.told_wh_px for i in load_voc(pictures, xml, None).images}
     assert found == {"test-a": None, "train-a": (30, 40), "b": None}
+
+
+@pytest.mark.parametrize("encoding", ["gb2312", "utf8mb4"])
+def test_an_encoding_that_cannot_be_read_is_told_with_the_file(tmp_path: Path, encoding: str) -> None:
+    pictures, xml = make_voc(tmp_path)
+    (xml / "test/a.xml").write_text(f'<?xml version="1.0" encoding="{encoding}"?>\n<annotation></annotation>')
+    (fault,) = load_voc(pictures, xml, None).faults
+    assert "a.xml: its encoding cannot be read" in fault
+    assert "save it again in UTF-8" in fault
