@@ -94,7 +94,7 @@ def test_a_second_run_asks_nothing(cached, tmp_path, monkeypatch, capsys):
 def test_a_kill_loses_no_finished_shard(cached, tmp_path, monkeypatch):
     root = tmp_path / "killed"
     shutil.copytree(cached, root, ignore=shutil.ignore_patterns("cache", "cache.json"))
-    assert kill_when(root, "cache_logits", "data/cache/shard-00000.json") == signal.SIGKILL
+    assert kill_when(root, "cache_logits", "data/cache/shard-mosaic-000-000.json") == signal.SIGKILL
     finished = [path.stem for path in (root / "data/cache").glob("shard-*.json")]
     assert len(finished) < 4
     kept = {name: d for name, d in tree_digest(root / "data/cache").items() if name.split(".")[0] in finished}
@@ -127,6 +127,21 @@ def test_another_student_schedule_or_weights_pay_for_no_teacher_forward(cached, 
     assert tree_digest(root / "data/cache") == before
 
 
+def test_a_longer_training_pays_for_its_new_views_alone_and_a_shorter_one_for_none(cached, tmp_path, monkeypatch):
+    root, before = shutil.copytree(cached, tmp_path / "longer"), tree_digest(cached / "data/cache")
+    distill = params_of(root).distill.model_dump(mode="json")
+    monkeypatch.chdir(root)
+    write_params(root, distill={**distill, "epochs": 8})
+    cache_logits.main()
+    longer = metrics(root)
+    assert longer["teacher_forwards"] == longer["views"] - 16 > 0
+    assert before.items() - tree_digest(root / "data/cache").items() == {("header.json", before["header.json"])}
+    write_params(root, distill=distill)
+    cache_logits.main()
+    assert metrics(root)["teacher_forwards"] == 0
+    assert tree_digest(root / "data/cache") == before
+
+
 def tear(path):
     path.write_bytes(path.read_bytes()[:1000])
 
@@ -141,7 +156,7 @@ def flip_a_bit(path):
 def test_a_damaged_shard_alone_is_made_again(cached, tmp_path, monkeypatch, damage):
     root = shutil.copytree(cached, tmp_path / "damaged")
     before = tree_digest(root / "data/cache")
-    damage(root / "data/cache/shard-00002.arrow")
+    damage(root / "data/cache/shard-closing-000-000.arrow")
     assert tree_digest(root / "data/cache") != before
     monkeypatch.chdir(root)
     cache_logits.main()

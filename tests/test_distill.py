@@ -121,7 +121,7 @@ def other_data(root):
 
 
 def torn_shard(root):
-    path = root / "data/cache/shard-00001.arrow"
+    path = root / "data/cache/shard-mosaic-000-001.arrow"
     data = bytearray(path.read_bytes())
     data[-300] ^= 4
     path.write_bytes(data)
@@ -136,7 +136,7 @@ def torn_shard(root):
         (other_library, r"data/cache: .*something else \(library_versions: .*'numpy': '1.0'"),
         (other_views, r"data/cache: .*something else \(views: 2 against 1; closing_views: 2 against 1\)"),
         (other_data, r"data/cache: .*something else \(dataset_digest: "),
-        (torn_shard, r"shard-00001\.arrow: does not have the bytes that were written"),
+        (torn_shard, r"shard-mosaic-000-001\.arrow: does not have the bytes that were written"),
         (
             lambda root: shutil.rmtree(root / "data/cache"),
             r"data/cache: no teacher cache; run `dvc repro cache_logits`",

@@ -62,7 +62,7 @@ WORK = {
     "prepare": Work(".retort/prepare/incoming/*"),
     "validate": Work("report/data_docs"),
     "train_teacher": Work("models/teacher/resume/live.pt", resumes="goes on after its last finished epoch"),
-    "cache_logits": Work("data/cache/shard-00000.json", resumes="data/cache: resumed"),
+    "cache_logits": Work("data/cache/shard-mosaic-000-000.json", resumes="data/cache: resumed"),
     "distill": Work("models/student/resume/live.pt", resumes="goes on after its last finished epoch"),
     "few_shot": Work("models/few_shot/run"),
     "export": Work("models/engines/onnx-fp32"),

@@ -1,8 +1,9 @@
 """The teacher cache on disk: sharded Arrow IPC, memory-mapped, resumable shard by shard.
 
-A shard is a pure function of the header and its number: workers, ranks and the order of writing cannot change it. Its
-sha256 stands in a note beside it, written last; a shard without a matching note is made again, alone. Nothing here is
-kept in memory a view: a key's place is computed, not looked up.
+A shard holds one view of some pictures and is a pure function of the header and its name: workers, ranks and the order
+of writing cannot change it, and a schedule with more or fewer views leaves it as it is. Its sha256 stands in a note
+beside it, written last; a shard without a matching note is made again, alone. Nothing here is kept in memory a view: a
+key's place is computed, not looked up.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from __future__ import annotations
 import bisect
 import itertools
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from kd_steps.core.teacher_records import TeacherRecord
 from kd_steps.core.views import View
 
 HEADER = "header.json"
+VIEW_COUNTS = ("views", "closing_views")  # of the header; no shard depends on them
 BATCH_ROWS = 16  # of an Arrow batch: what writing holds in memory, and by which reading finds a row
 CODEC = "zstd"  # boards shrink tenfold and more, attention maps by half; it unpacks faster than PNG
 
@@ -81,6 +83,16 @@ class CacheKeys(Sequence[ViewOfImage]):
             raise IndexError(place)
         return ViewOfImage(self.images[place % len(self.images)], self.views[place // len(self.images)])
 
+    def shards(self, most: int) -> Iterator[tuple[str, int, int]]:
+        """Every shard in its order: its name, the place of its first key among its view's, and its keys.
+
+        Args:
+            most: keys a shard.
+        """
+        for view in self.views:
+            for part, first in enumerate(range(0, len(self.images), most)):
+                yield f"{_named(view)}{part:03d}", first, min(most, len(self.images) - first)
+
     def place(self, image: str, view: View) -> int | None:
         """Where a key stands, or None."""
         column = bisect.bisect_left(self.images, image)
@@ -89,8 +101,15 @@ class CacheKeys(Sequence[ViewOfImage]):
         return self.views.index(view) * len(self.images) + column
 
 
+def _named(view: View) -> str:
+    """How the names of a view's shards begin."""
+    return f"shard-{'closing' if view.closing else 'mosaic'}-{view.number:03d}-"
+
+
 def open_for_writing(folder: Path, header: CacheHeader) -> str:
     """Ready a folder for a cache with this header; finished shards of the same cache are kept.
+
+    So are those of a cache that differs in the number of its views alone: another schedule asks only for what is new.
 
     Returns:
         What was found: ``new``, ``resumed``, or which fields differ in the cache that had to go.
@@ -99,12 +118,14 @@ def open_for_writing(folder: Path, header: CacheHeader) -> str:
         torn.unlink()
     note = folder / HEADER
     stored = read_json(note) if note.exists() else None
-    if stored == header.to_dict():
+    if stored is not None and not (differences := header.differences(stored, but=VIEW_COUNTS)):
+        if stored != header.to_dict():
+            write_json(note, header.to_dict())
         return "resumed"
     for old in [*folder.glob("*.arrow"), *folder.glob("shard-*.json"), note]:
         old.unlink(missing_ok=True)
     write_json(note, header.to_dict())
-    return "new" if stored is None else "another cache stood here (" + "; ".join(header.differences(stored)) + ")"
+    return "new" if stored is None else "another cache stood here (" + "; ".join(differences) + ")"
 
 
 def write_shards(
@@ -121,24 +142,26 @@ def write_shards(
         folder: as readied by :func:`open_for_writing`.
         header: of this cache.
         keys: of the whole cache.
-        shard_views: keys a shard.
+        shard_views: most keys a shard.
         answer: runs the teacher on some keys, in their order.
         on_shard: told after each shard its number of views and whether it was made now.
 
     Raises:
         OSError: the disk is full; finished shards stay, and the next run goes on behind them.
     """
-    for number, start in enumerate(range(0, len(keys), shard_views)):
-        part = keys[start : start + shard_views]
-        path = folder / f"shard-{number:05d}.arrow"
-        fresh = shard_fault(path, (start, len(part))) is not None
+    planned, start = list(keys.shards(shard_views)), 0
+    for name, first, count in planned:
+        path = folder / f"{name}.arrow"
+        fresh = shard_fault(path, (first, count)) is not None
         if fresh:
-            _write_shard(path, header, part, answer)
-            write_json(path.with_suffix(".json"), {"sha256": sha256_of(path), "first": start, "views": len(part)})
-        on_shard(len(part), fresh)
-    for stale in folder.glob("shard-*.*"):  # of a time with smaller shards
-        if int(stale.stem.removeprefix("shard-")) * shard_views >= len(keys):
-            stale.unlink()
+            _write_shard(path, header, keys[start : start + count], answer)
+            write_json(path.with_suffix(".json"), {"sha256": sha256_of(path), "first": first, "views": count})
+        on_shard(count, fresh)
+        start += count
+    names = {name for name, _, _ in planned}
+    for path in folder.glob("shard-*.*"):
+        if path.stem not in names:  # of a time with more views or smaller shards
+            path.unlink()
 
 
 def _write_shard(
@@ -169,7 +192,7 @@ def shard_fault(path: Path, keys: tuple[int, int] | None = None) -> str | None:
 
     Args:
         path: of the shard.
-        keys: place of its first key in the whole cache, and how many it is to hold; None: whatever its note says.
+        keys: place of its first key among its view's, and how many it is to hold; None: whatever its note says.
     """
     note = path.with_suffix(".json")
     if not path.exists() or not note.exists():
@@ -179,7 +202,7 @@ def shard_fault(path: Path, keys: tuple[int, int] | None = None) -> str | None:
     except ValueError:
         return "was not finished (its note is torn)"
     if keys is not None and (told.get("first"), told["views"]) != keys:
-        return f"holds {told['views']} views from place {told.get('first')} on instead of {keys[1]} from {keys[0]} on"
+        return f"holds {told['views']} pictures from {told.get('first')} on instead of {keys[1]} from {keys[0]} on"
     return None if told["sha256"] == sha256_of(path) else "does not have the bytes that were written (sha256 differs)"
 
 
@@ -190,21 +213,26 @@ class TeacherCache:
         folder: where the cache lies.
         expected: the header that the caller's teacher, data and libraries would give.
         keys: the views that the caller needs.
+        any_precision: whether the answers may have been computed in another number format than the caller's machine
+            would take.
 
     Raises:
         CacheError: there is no cache, it was made from something else, it is not finished, or a shard is damaged.
     """
 
-    def __init__(self, folder: Path, expected: CacheHeader, keys: CacheKeys) -> None:
+    def __init__(self, folder: Path, expected: CacheHeader, keys: CacheKeys, *, any_precision: bool = False) -> None:
         if not (folder / HEADER).exists():
             raise CacheError(f"{folder}: no teacher cache; run `dvc repro cache_logits`")
-        if faults := expected.differences(read_json(folder / HEADER)):
+        stored = read_json(folder / HEADER)
+        if any_precision and "precision" in stored:
+            expected = replace(expected, precision=stored["precision"])
+        if faults := expected.differences(stored):
             raise CacheError(
                 f"{folder}: the teacher cache was made from something else ({'; '.join(faults)}); "
                 "run `dvc repro cache_logits`"
             )
         self.folder, self.header, self.keys = folder, expected, keys
-        self.shards = sorted(folder.glob("shard-*.arrow"))
+        self.shards = [path for view in keys.views for path in sorted(folder.glob(f"{_named(view)}*.arrow"))]
         if damaged := {path: fault for path in self.shards if (fault := shard_fault(path))}:
             named = "\n".join(f"{path}: {fault}" for path, fault in damaged.items())
             these = "this shard" if len(damaged) == 1 else "these shards"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -71,9 +71,11 @@ class CacheHeader:
         """Size of a view's pixels."""
         return 3 * self.imgsz_px**2
 
-    def differences(self, found: Mapping[str, Any]) -> list[str]:
-        """One line for each field in which a stored header differs."""
+    def differences(self, found: Mapping[str, Any], but: Sequence[str] = ()) -> list[str]:
+        """One line for each field in which a stored header differs, but for some fields."""
         mine = self.to_dict()
         return [
-            f"{k}: {mine.get(k)!r} against {found.get(k)!r}" for k in mine | dict(found) if mine.get(k) != found.get(k)
+            f"{k}: {mine.get(k)!r} against {found.get(k)!r}"
+            for k in mine | dict(found)
+            if mine.get(k) != found.get(k) and k not in but
         ]

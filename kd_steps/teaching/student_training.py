@@ -61,16 +61,17 @@ def cached_lesson(
     require_fitting(teacher_folder, sidecar, teacher, student, prepared.classes)
     header = cache_header(params, plan, sidecar, teacher, data.digest)
     keys = CacheKeys([image.digest for image in data.pictures], plan.all_views())
+    answers = TeacherCache(cache, header, keys, any_precision=True)  # the teacher answered where it ran
     return Lesson(
         data=data,
-        distillation=distillation_of(params, teacher, cached=TeacherCache(cache, header, keys)),
+        distillation=distillation_of(params, teacher, cached=answers),
         plan=plan,
         contract=sidecar.contract,
         lineage={
             "teacher_sha256": sidecar.sha256,
             "taught_by": params.distill.teacher,
             "chain": [*sidecar.lineage.get("chain", []), _link(params.distill.teacher, sidecar)],
-            "cache": header.to_dict(),
+            "cache": answers.header.to_dict(),
         },
     )
 

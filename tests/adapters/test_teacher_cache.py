@@ -9,11 +9,12 @@ from multiprocessing import get_context
 import numpy as np
 import pytest
 from cache_fixture import require_same_record
-from cache_writer import HEADER, IMAGES, KEYS, Answers, fill, view_of
+from cache_writer import HEADER, IMAGES, KEYS, SHARD_VIEWS, Answers, fill, view_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kd_steps.adapters.teacher_cache import (
+    CacheError,
     CacheKeys,
     TeacherCache,
     ViewOfImage,
@@ -103,11 +104,11 @@ def test_keys_take_no_memory_a_view():
 def test_same_bytes_wherever_and_in_whatever_order_it_is_written(tmp_path):
     fill(tmp_path / "a")
     fill(tmp_path / "b")
-    (tmp_path / "b" / "shard-00001.arrow").unlink()
+    (tmp_path / "b" / "shard-mosaic-000-001.arrow").unlink()
     fill(tmp_path / "b")
     names = sorted(path.name for path in (tmp_path / "a").iterdir())
     assert names == sorted(path.name for path in (tmp_path / "b").iterdir())
-    assert len(names) == 9
+    assert len(names) == 13
     assert all((tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes() for name in names)
     assert CacheKeys(IMAGES[::-1], plan_views(7, 0.15, 2, 1).all_views())[:] == KEYS[:]
 
@@ -115,20 +116,51 @@ def test_same_bytes_wherever_and_in_whatever_order_it_is_written(tmp_path):
 def test_a_finished_cache_asks_the_teacher_nothing(folder):
     told, made, asked = fill(folder)
     assert told == "resumed"
-    assert made == [(4, False), (4, False), (4, False), (3, False)]
+    assert made == [(4, False), (1, False)] * 3
     assert asked == []
 
 
-@pytest.mark.parametrize("sizes", [(4, 10), (10, 5)])  # of tens, the last shard is as long as every one of fives
+@pytest.mark.parametrize("sizes", [(2, 4), (4, 2), (3, 2)])  # the second of threes is as long as the second of twos
 def test_other_sizes_of_shards_leave_nothing_stale(tmp_path, sizes):
     open_for_writing(tmp_path, HEADER)
     for size in sizes:
         write_shards(tmp_path, HEADER, KEYS, size, Answers(), lambda count, fresh: None)
-    count = -(-len(KEYS) // sizes[-1])
-    assert sorted(path.name for path in tmp_path.glob("*.arrow")) == [f"shard-{i:05d}.arrow" for i in range(count)]
-    assert len(list(tmp_path.glob("shard-*.json"))) == count
+    planned = {name for name, _, _ in KEYS.shards(sizes[-1])}
+    assert {path.stem for path in tmp_path.glob("*.arrow")} == planned
+    assert {path.stem for path in tmp_path.glob("shard-*.json")} == planned
     cache = TeacherCache(tmp_path, HEADER, KEYS)
     assert all(cache.record(key.image, key.view).pixel_hash == view_of(key).record.pixel_hash for key in KEYS)
+
+
+@pytest.mark.parametrize(("views", "closing_views", "new"), [(3, 2, 10), (1, 1, 0), (2, 0, 0), (1, 3, 10)])
+def test_another_schedule_asks_only_for_the_views_that_are_new(folder, tmp_path, views, closing_views, new):
+    """What lies there then is what it had been written to from the start."""
+    header = replace(HEADER, views=views, closing_views=closing_views)
+    all_views = [*(View(False, n) for n in range(views)), *(View(True, n) for n in range(closing_views))]
+    keys, answers = CacheKeys(IMAGES, all_views), Answers(header)
+    with pytest.raises(CacheError, match=r"something else \((closing_)?views: "):
+        TeacherCache(folder, header, keys)
+    assert open_for_writing(folder, header) == "resumed"
+    write_shards(folder, header, keys, SHARD_VIEWS, answers, lambda count, fresh: None)
+    assert len(answers.asked) == new
+    assert not set(answers.asked) & set(KEYS)
+    open_for_writing(tmp_path / "fresh", header)
+    write_shards(tmp_path / "fresh", header, keys, SHARD_VIEWS, Answers(header), lambda count, fresh: None)
+    assert {p.name: p.read_bytes() for p in folder.iterdir()} == {
+        p.name: p.read_bytes() for p in (tmp_path / "fresh").iterdir()
+    }
+    cache = TeacherCache(folder, header, keys)
+    assert all(cache.record(key.image, key.view).pixel_hash == view_of(key).record.pixel_hash for key in keys)
+
+
+def test_a_student_may_learn_in_another_number_format_than_its_teacher_answered_in(folder):
+    reader = replace(HEADER, precision="bf16")
+    with pytest.raises(CacheError, match=r"precision: 'bf16' against 'fp32'"):
+        TeacherCache(folder, reader, KEYS)
+    cache = TeacherCache(folder, reader, KEYS, any_precision=True)
+    assert cache.header == HEADER
+    with pytest.raises(CacheError, match="seed: 7 against 0"):
+        TeacherCache(folder, replace(reader, seed=7), KEYS, any_precision=True)
 
 
 def test_copies_of_a_picture_share_its_answers(folder):

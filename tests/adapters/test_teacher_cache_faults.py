@@ -53,7 +53,7 @@ def test_a_cache_made_from_something_else_is_refused_by_name(folder, field):
         TeacherCache(folder, expected, KEYS)
 
 
-@pytest.mark.parametrize("field", FOREIGN)
+@pytest.mark.parametrize("field", set(FOREIGN) - {"views", "closing_views"})
 def test_writing_over_a_cache_made_from_something_else_keeps_none_of_it(folder, field):
     expected = replace(HEADER, **{field: FOREIGN[field]})
     told, made, asked = fill(folder, expected)
@@ -89,19 +89,19 @@ DAMAGES = {
 def test_a_damaged_shard_is_named_and_made_again_alone(folder, damage):
     harm, message = DAMAGES[damage]
     whole = {path.name: path.read_bytes() for path in folder.iterdir()}
-    harm(folder / "shard-00002.arrow")
-    with pytest.raises(CacheError, match=rf"shard-00002.arrow: .*{message}.*makes only this shard again"):
+    harm(folder / "shard-mosaic-001-000.arrow")
+    with pytest.raises(CacheError, match=rf"shard-mosaic-001-000.arrow: .*{message}.*makes only this shard again"):
         TeacherCache(folder, HEADER, KEYS)
     _, made, asked = fill(folder)
-    assert asked == KEYS[8:12]
-    assert [fresh for _, fresh in made] == [False, False, True, False]
+    assert asked == KEYS[5:9]
+    assert [fresh for _, fresh in made] == [False, False, True, False, False, False]
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == whole
 
 
 def test_a_missing_shard_makes_the_cache_incomplete(folder):
-    (folder / "shard-00003.arrow").unlink()
-    (folder / "shard-00003.json").unlink()
-    with pytest.raises(CacheError, match=r"holds 12 of 15 views; run `dvc repro cache_logits` to finish it"):
+    (folder / "shard-mosaic-001-001.arrow").unlink()
+    (folder / "shard-mosaic-001-001.json").unlink()
+    with pytest.raises(CacheError, match=r"holds 14 of 15 views; run `dvc repro cache_logits` to finish it"):
         TeacherCache(folder, HEADER, KEYS)
 
 
@@ -117,11 +117,11 @@ def test_shards_that_changed_places_are_told(tmp_path):
     open_for_writing(tmp_path, HEADER)
     write_shards(tmp_path, HEADER, KEYS, len(IMAGES), Answers(), lambda count, fresh: None)
     for ending in ("arrow", "json"):
-        first, second = (tmp_path / f"shard-0000{number}.{ending}" for number in (0, 1))
+        first, second = (tmp_path / f"shard-mosaic-00{number}-000.{ending}" for number in (0, 1))
         kept = first.read_bytes()
         first.write_bytes(second.read_bytes())
         second.write_bytes(kept)
-    with pytest.raises(CacheError, match=r"shard-00000\.arrow: batch 0 holds another view than its place says"):
+    with pytest.raises(CacheError, match=r"mosaic-000-000\.arrow: batch 0 holds another view than its place says"):
         TeacherCache(tmp_path, HEADER, KEYS).record(KEYS[0].image, KEYS[0].view)
 
 
@@ -146,17 +146,17 @@ def test_a_kill_loses_only_the_shard_in_the_making(tmp_path):
     code = SLOW_WRITER.format(tests=str(REPOSITORY / "tests"))
     environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
     with subprocess.Popen([sys.executable, "-c", code, str(folder)], env=environment) as process:
-        while not (folder / "shard-00001.json").exists():
+        while not (folder / "shard-mosaic-000-001.json").exists():
             assert process.poll() is None
             time.sleep(0.01)
         process.send_signal(signal.SIGKILL)
-    assert not (folder / "shard-00003.arrow").exists(), "killed before the end"
+    assert not (folder / "shard-closing-000-000.arrow").exists(), "killed before the end"
     with pytest.raises(CacheError):
         TeacherCache(folder, HEADER, KEYS)
-    kept = (folder / "shard-00000.arrow").stat().st_mtime_ns
+    kept = (folder / "shard-mosaic-000-000.arrow").stat().st_mtime_ns
     told, made, asked = fill(folder)
     assert told == "resumed"
-    assert (folder / "shard-00000.arrow").stat().st_mtime_ns == kept
+    assert (folder / "shard-mosaic-000-000.arrow").stat().st_mtime_ns == kept
     assert [fresh for _, fresh in made[:2]] == [False, False]
     assert asked == KEYS[-len(asked) :]
     fill(tmp_path / "undisturbed")
@@ -187,12 +187,12 @@ def test_a_full_disk_is_told_and_loses_nothing_finished(small_disk):
     assert os.strerror(errno.ENOSPC) in done.stderr
     assert "Traceback" not in done.stderr
     finished = sorted(path.stem for path in folder.glob("shard-*.json"))
-    assert 0 < len(finished) < 4
+    assert 0 < len(finished) < 6
     assert not list(folder.glob(".*")), "half-written files are cleared away"
     ballast.unlink()
     subprocess.run(["mount", "-o", "remount,size=400k", str(small_disk)], check=True)
     told, made, asked = fill(folder)
     assert told == "resumed"
-    assert [fresh for _, fresh in made] == [False] * len(finished) + [True] * (4 - len(finished))
-    assert asked == KEYS[4 * len(finished) :]
+    assert [fresh for _, fresh in made] == [False] * len(finished) + [True] * (6 - len(finished))
+    assert asked == KEYS[sum([4, 1, 4, 1, 4, 1][: len(finished)]) :]
     assert len(TeacherCache(folder, HEADER, KEYS)) == 15

@@ -136,13 +136,13 @@ def flip(path):
 
 
 def test_every_damaged_shard_is_named(project, capsys):
-    flip(project / "data/cache/shard-00001.arrow")
-    (project / "data/cache/shard-00003.json").unlink()
+    flip(project / "data/cache/shard-mosaic-000-001.arrow")
+    (project / "data/cache/shard-closing-000-001.json").unlink()
     code, said, told = run(capsys, "verify", "--json")
     assert (code, said) == (1, "")
-    assert "shard-00001.arrow: does not have the bytes that were written" in told
-    assert "shard-00003.arrow: is missing or was not finished" in told
-    assert "shard-00000" not in told
+    assert "shard-mosaic-000-001.arrow: does not have the bytes that were written" in told
+    assert "shard-closing-000-001.arrow: is missing or was not finished" in told
+    assert "shard-mosaic-000-000" not in told
 
 
 def other_teacher(root):
@@ -171,7 +171,7 @@ def other_library(root):
 
 
 def unfinished(root):
-    for path in (root / "data/cache").glob("shard-00003.*"):
+    for path in (root / "data/cache").glob("shard-closing-000-001.*"):
         path.unlink()
 
 
@@ -261,7 +261,7 @@ def older_header(root):
 
 
 def torn(root):
-    path = root / "data/cache/shard-00002.arrow"
+    path = root / "data/cache/shard-closing-000-000.arrow"
     path.write_bytes(path.read_bytes()[:100])
 
 
@@ -275,7 +275,7 @@ def left_empty(root):
     [
         (none_at_all, "data/cache: no teacher cache"),
         (older_header, "header.json: has no layout: another version of Retort wrote it"),
-        (torn, "shard-00002.arrow: cannot be read"),
+        (torn, "shard-closing-000-000.arrow: cannot be read"),
         (left_empty, "data/cache: empty, for distill.answers is ema"),
     ],
 )
@@ -303,9 +303,9 @@ def test_the_command_line_hands_over_words_and_exit_code(project):
     done = retort(project, "verify", "--sample", "2", "--seed", "3", "--json")
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["seed"] == 3
-    flip(project / "data/cache/shard-00000.arrow")
+    flip(project / "data/cache/shard-mosaic-000-000.arrow")
     done = retort(project, "verify")
     assert done.returncode == 1
-    assert "shard-00000.arrow: does not have the bytes" in done.stderr
+    assert "shard-mosaic-000-000.arrow: does not have the bytes" in done.stderr
     assert "0.05 px" in retort(project, "verify", "--help").stdout
     assert retort(project, "verify", "--sample", "0").returncode == 2
