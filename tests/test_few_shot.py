@@ -148,9 +148,9 @@ def test_a_set_that_cannot_be_used_stops_the_stage(project):
     write_new_parts(project, [*CLASSES, "tombstone"])
     (project / "data/new_parts/held_out/data.yaml").write_text("names: 3\n")
     (part,) = read_part_sets(project / "data/new_parts")
-    with pytest.raises(ValueError, match=r"held_out: `names` is not a list of names"):
+    with pytest.raises(ValueError, match=r"held_out: data\.yaml cannot be used \(names: expected a list"):
         few_shot.labelled_shots(part, CLASSES)
-    with pytest.raises(ValueError, match=r"held_out: `names` is not a list of names"):
+    with pytest.raises(ValueError, match=r"held_out: data\.yaml cannot be used \(names: expected a list"):
         few_shot.main()
     assert not (project / "metrics/few_shot.json").exists()
 

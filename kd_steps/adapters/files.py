@@ -56,7 +56,7 @@ def read_json(path: Path) -> Any:
     """Read JSON.
 
     Raises:
-        FileNotFoundError: names the file and the stage command that makes it.
+        FileNotFoundError: names the file and the command that makes it.
         ValueError: the file is torn.
     """
     try:

@@ -8,7 +8,8 @@ from typing import Any
 
 import yaml
 
-from kd_steps.adapters.files import files_below, text_beside
+from kd_steps.adapters.files import files_below, read_text, text_beside
+from kd_steps.core.class_names import names_by_id
 from kd_steps.core.naming import PICTURE_SUFFIXES
 
 WATCHED = ("held_out", "line")  # what dvc.yaml names below data/new_parts
@@ -70,17 +71,10 @@ def _names(path: Path) -> tuple[tuple[str, ...], str | None]:
     """The class names of a ``data.yaml``, or what is wrong with it."""
     would_do = "one that would do: {train: images, val: images, names: {0: tombstone}}"
     try:
-        values: Any = yaml.safe_load(path.read_text(encoding="utf-8-sig"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        return (), f"cannot be read ({' '.join(str(error).split())}); {would_do}"
-    names = values.get("names") if isinstance(values, dict) else None
-    if isinstance(names, dict) and sorted(names) == list(range(len(names))):
-        names = [names[number] for number in range(len(names))]
-    if not isinstance(names, list) or not names or not all(isinstance(name, str) and name for name in names):
-        return (), f"`names` is not a list of names, nor names by number from 0; {would_do}"
-    if repeated := sorted({name for name in names if names.count(name) > 1}):
-        return (), f"`names` has {', '.join(repeated)} more than once; one class, one number"
-    return tuple(names), None
+        values: Any = yaml.safe_load(read_text(path))
+        return tuple(names_by_id(values.get("names") if isinstance(values, dict) else None)), None
+    except (yaml.YAMLError, ValueError) as error:
+        return (), f"data.yaml cannot be used ({' '.join(str(error).split())}); {would_do}"
 
 
 def _elsewhere(folder: Path, root: Path) -> PartSet:

@@ -23,7 +23,7 @@ from kd_steps.core.teacher_records import TeacherBatch
 
 @dataclass(frozen=True)
 class TermWeights:
-    """Multipliers of the terms and what shapes them; a term of weight 0 is not computed.
+    """Multipliers of the terms and what shapes them; a term of weight 0 is left out.
 
     Attributes:
         class_weight: of the class term.

@@ -15,7 +15,7 @@ class LearningRateGuard:
     """When and how far the learning rate is cut.
 
     Attributes:
-        ratio: the teacher's terms may reach this multiple of the label loss; 0 switches the guard off.
+        ratio: the teacher's terms may reach this multiple of the label loss.
         factor: multiplies the learning rate at each cut.
         floor: least share of the schedule's learning rate that is left.
     """
@@ -32,7 +32,7 @@ class LearningRateGuard:
             soft: the teacher's terms, mean over the epoch.
             task: the label loss, mean over the epoch.
         """
-        if self.ratio == 0 or soft <= self.ratio * task:
+        if soft <= self.ratio * task:
             return scale
         return min(scale, max(scale * self.factor, self.floor))
 

@@ -27,7 +27,7 @@ def read(project: Path, name: str) -> Any:
 
 
 def costs(project: Path) -> dict[str, dict[str, Any]]:
-    """Seconds (all segments of a resumed stage) and peak memory of each stage."""
+    """Seconds and peak memory of each stage: of all its runs, but those that were killed, which leave no line."""
     found: dict[str, dict[str, Any]] = {stage: {"seconds": None, "peak_memory_bytes": None} for stage in STAGES}
     for line in (project / ".retort/stage_costs.jsonl").read_text().splitlines():
         row = json.loads(line)

@@ -25,10 +25,6 @@ def test_cuts_above_the_ratio_down_to_the_floor(scale, soft, task, expected):
     assert LearningRateGuard(3.0, 0.5, 0.2).next_scale(scale, soft, task) == expected
 
 
-def test_zero_switches_it_off():
-    assert LearningRateGuard(0.0, 0.5, 0.1).next_scale(1.0, 1e9, 1e-9) == 1.0
-
-
 @given(
     st.builds(LearningRateGuard, st.floats(0, 10), st.floats(0.01, 1), st.floats(0.01, 1)),
     st.lists(st.tuples(LOSSES, LOSSES), max_size=30),

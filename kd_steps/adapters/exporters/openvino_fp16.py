@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-INFERENCE_PRECISION = "f32"  # what every CPU has; left open, OpenVINO picks bf16 on some machines and not on others
-
 
 def build_openvino_fp16(onnx_path: Path, out_xml: Path) -> None:
     """Write ``out_xml`` and the ``.bin`` beside it.

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 QUANTISED_OPERATORS = ("Conv", "MatMul", "Sigmoid", "Mul", "Add", "Concat", "Split", "MaxPool", "Resize")
 
 
-def build_ort_cpu_int8(onnx_path: Path, out: Path, tensors: Iterator[NDArray[np.float32]]) -> list[str]:
+def build_ort_cpu_int8(onnx_path: Path, out: Path, tensors: Iterator[NDArray[np.float32]]) -> None:
     """Quantise an ONNX graph statically, Q/DQ form.
 
     The last convolution of each head branch and all that follows (DFL, decoding) stay in float: there a step of the
@@ -25,9 +25,6 @@ def build_ort_cpu_int8(onnx_path: Path, out: Path, tensors: Iterator[NDArray[np.
         onnx_path: the ``onnx-fp32`` engine.
         out: file to write.
         tensors: calibration inputs, each of shape (1, 3, imgsz_px, imgsz_px), from the train split.
-
-    Returns:
-        Names of the nodes that stayed in float.
     """
     import onnx
     from onnxruntime.quantization import CalibrationMethod, QuantFormat, QuantType, quantize_static
@@ -38,7 +35,6 @@ def build_ort_cpu_int8(onnx_path: Path, out: Path, tensors: Iterator[NDArray[np.
         # Shapes are fixed and the exporter has inferred them; symbolic inference adds nothing and stumbles on TopK.
         quant_pre_process(str(onnx_path), str(prepared), skip_symbolic_shape=True)
         model = onnx.load(prepared)
-        float_nodes = decoding_nodes(model.graph)
         quantize_static(
             str(prepared),
             str(out),
@@ -48,11 +44,10 @@ def build_ort_cpu_int8(onnx_path: Path, out: Path, tensors: Iterator[NDArray[np.
             weight_type=QuantType.QInt8,
             per_channel=True,
             op_types_to_quantize=list(QUANTISED_OPERATORS),
-            nodes_to_exclude=float_nodes,
+            nodes_to_exclude=decoding_nodes(model.graph),
             calibrate_method=CalibrationMethod.MinMax,
         )
     _copy_metadata(onnx_path, out)
-    return float_nodes
 
 
 def decoding_nodes(graph: Any) -> list[str]:

@@ -19,9 +19,9 @@ from kd_steps.core.records import SourceImage, SourceSet, SourceSplit
 
 PICTURES_PER_BOARD = 4
 FAULTS_LOW, FAULTS_HIGH = 3, 5
+"""Faults on a picture of 256 px; they grow with its side."""
 # One training picture in so many is of a good board: a detector that never sees one calls good parts faulty.
 GOOD_EVERY = 4
-"""Faults on a picture of 256 px; they grow with its side."""
 NEW_CLASS_SHARE = 0.5
 """Share of the test pictures that show a new class."""
 JPEG_QUALITY = 95

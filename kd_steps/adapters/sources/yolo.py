@@ -13,6 +13,7 @@ from PIL import Image
 from kd_steps.adapters.files import read_text, text_beside
 from kd_steps.adapters.sources.yolo_listing import KEYS, declared_pictures, found_pictures
 from kd_steps.core.boxes import yolo_to_xyxy
+from kd_steps.core.class_names import names_by_id
 from kd_steps.core.labels import parse_yolo
 from kd_steps.core.naming import PICTURE_SUFFIXES, board_of, picture_ids, told_files
 from kd_steps.core.records import SourceImage, SourceSet
@@ -139,20 +140,10 @@ def _read_config(path: Path) -> dict[str, Any]:
 
 
 def _class_names(config: dict[str, Any], path: Path) -> list[str]:
-    names = config["names"]
-    if isinstance(names, dict):
-        if set(names) != set(range(len(names))):
-            raise ValueError(f"{path}: names: the ids must be 0 to {len(names) - 1}, found {sorted(names, key=str)}")
-        names = [names[i] for i in range(len(names))]
-    if not isinstance(names, list) or not names:
-        raise ValueError(f"{path}: names: expected a list of class names, or a mapping of id to name")
-    if odd := [name for name in names if not isinstance(name, str)]:
-        raise ValueError(
-            f"{path}: names: YAML reads {odd} as numbers or truth values, not as names (0402 would be 258); put each "
-            "name in quotes"
-        )
-    if len(set(names)) != len(names):
-        raise ValueError(f"{path}: names: a class is named twice: {names}")
+    try:
+        names = names_by_id(config["names"])
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
     if "nc" in config and config["nc"] != len(names):
         raise ValueError(f"{path}: nc is {config['nc']}, but {len(names)} classes are named; mend one of them")
     return names

@@ -6,9 +6,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from torch import Tensor, distributed, nn
+from torch import Tensor, nn
 from ultralytics.nn.tasks import DetectionModel
 
+from kd_steps.adapters.yolo import distributed
 from kd_steps.adapters.yolo.models import neck_channels
 from kd_steps.adapters.yolo.teacher import AnswerContent, distillable_outputs
 from kd_steps.adapters.yolo.views import Records
@@ -86,16 +87,8 @@ class Distiller(nn.Module):
         pictures = len(batch["img"])  # the terms are means over the pictures, the label loss is a sum
         if self.calibration.measuring and any(level.requires_grad for level in neck):  # a frozen neck feels nothing
             self.calibration.measure(label_loss / pictures, terms, neck)
-            _average_over_ranks(self.calibration)
+            distributed.average(self.calibration.buffers())
         factors = self.calibration.multipliers()
         terms = {name: factors[name] * term for name, term in terms.items()}
         soft = sum(terms.values(), start=label_loss.new_zeros(()))
         return weights.hard * label_loss + weights.soft * soft * pictures, terms
-
-
-def _average_over_ranks(module: nn.Module) -> None:
-    """Give every process of a distributed training the mean of all their buffers, so that all multiply alike."""
-    if distributed.is_available() and distributed.is_initialized():
-        for buffer in module.buffers():
-            distributed.all_reduce(buffer)
-            buffer /= distributed.get_world_size()

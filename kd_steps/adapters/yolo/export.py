@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-import logging
 import shutil
 import tempfile
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from ultralytics.models.yolo.model import YOLO
+
+from kd_steps.adapters.yolo.models import head_geometry
+from kd_steps.adapters.yolo.quiet import quiet
 
 
 class ExportError(ValueError):
@@ -37,7 +40,7 @@ def export_onnx(weights: Path, out: Path, imgsz_px: int, opset: int) -> None:
             shutil.copyfile(weights, copy)
         options = {"imgsz": imgsz_px, "opset": opset, "dynamic": False, "nms": False, "simplify": True}
         try:
-            with _quiet():
+            with quiet():  # its advice names a temporary folder as the result
                 made = _load(copy, weights).export(format="onnx", device="cpu", verbose=False, **options)
         except ExportError:
             raise
@@ -59,10 +62,8 @@ def raw_outputs(weights: Path, tensors: Sequence[NDArray[np.float32]]) -> list[N
     Raises:
         ExportError: the file is no such checkpoint.
     """
-    import torch
-
     network = _load(weights, weights).model.float().eval()
-    if _has_one_to_one_head(network):
+    if head_geometry(network).end2end:
         network.end2end = True
     outputs = []
     with torch.inference_mode():
@@ -78,31 +79,11 @@ def is_end_to_end(weights: Path) -> bool:
     Raises:
         ExportError: the file is no detector's checkpoint.
     """
-    return _has_one_to_one_head(_load(weights, weights).model)
-
-
-def _has_one_to_one_head(network: Any) -> bool:
-    """Whether the head can do without NMS; the export (``nms=False``) then uses that branch of it."""
-    return getattr(network.model[-1], "one2one_cv2", None) is not None
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Hold back Ultralytics' advice, which names a temporary folder as the result."""
-    from ultralytics.utils import LOGGER
-
-    level = LOGGER.level
-    LOGGER.setLevel(logging.ERROR)
-    try:
-        yield
-    finally:
-        LOGGER.setLevel(level)
+    return head_geometry(_load(weights, weights).model).end2end
 
 
 def _load(path: Path, named: Path) -> Any:
     """The Ultralytics model of a checkpoint; faults name ``named``."""
-    from ultralytics.models.yolo.model import YOLO
-
     if not path.is_file():  # Ultralytics would look for a file of that name elsewhere, and on the network
         raise ExportError(f"{named}: no such weight file; `dvc repro` makes it")
     try:

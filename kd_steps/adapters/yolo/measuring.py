@@ -6,6 +6,7 @@ import shutil
 from dataclasses import replace
 from typing import Any
 
+from kd_steps.adapters.yolo.recipe import FITNESS
 from kd_steps.adapters.yolo.trainer import RetortTrainer
 from kd_steps.adapters.yolo.training_run import TrainingRun
 
@@ -28,7 +29,7 @@ def validation_scores(run: TrainingRun) -> dict[str, Any]:
         "epochs": 0,
         "seconds": 0.0,
         "val_map50": float(metrics["metrics/mAP50(B)"]),
-        "val_map50_95": float(metrics["metrics/mAP50-95(B)"]),
+        "val_map50_95": float(metrics[FITNESS]),
         "device": run.device,
         "precision": run.precision.name,
     }

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import logging
 import re
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ultralytics.nn.tasks import DetectionModel
-from ultralytics.utils import LOGGER
 
 from kd_steps.adapters.yolo.models import ArchitectureError, ModelScale, build_model, parameter_count
+from kd_steps.adapters.yolo.quiet import quiet
 
 LETTERS = "nsmblx"  # of Ultralytics' named scales; a family may lack some
 NEAR = 1.25  # a named scale this close to the wanted size is taken: it has pretrained weights and a known speed
@@ -50,7 +48,7 @@ def scale_near(student: DetectionModel, wanted_parameters: int) -> Scale | None:
         return None
     plain = re.sub(rf"(\d){letter}(?=[.-])", r"\1", file, count=1)
     classes = list(student.names.values())
-    with _quiet():
+    with quiet():
         named = [_built(other, re.sub(r"(\d)(?=[.-])", rf"\g<1>{other}", plain, count=1), classes) for other in LETTERS]
         near = [s for s in named if s and wanted_parameters / NEAR <= s.parameters <= wanted_parameters * NEAR]
         if near:
@@ -76,14 +74,3 @@ def _built(name: str, model: str | ModelScale, classes: list[str]) -> Scale | No
         return Scale(name, model, parameter_count(build_model(model, classes, 0)))
     except ArchitectureError:
         return None
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Without Ultralytics' line for each network that is built."""
-    level = LOGGER.level
-    LOGGER.setLevel(logging.ERROR)
-    try:
-        yield
-    finally:
-        LOGGER.setLevel(level)

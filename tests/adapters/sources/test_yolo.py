@@ -75,7 +75,7 @@ def test_missing_data_yaml_shows_one_that_would_do(tmp_path: Path) -> None:
     [
         ("train: images/train", "'names' is missing"),
         ("names: {0: a, 2: b}", "ids must be 0 to 1"),
-        ("names: [a, a]", "named twice"),
+        ("names: [a, a]", "more than once"),
         ("nc: 3\nnames: [a, b]", "nc is 3, but 2 classes"),
         ("names: [a, b]\ntrain: nowhere", "train: .*nowhere does not exist"),
         ("names: [a", "not valid YAML"),
