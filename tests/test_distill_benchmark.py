@@ -74,8 +74,12 @@ def test_the_committed_results_are_those_of_their_runs(benchmark):
     }
 
 
-def test_the_document_shows_the_tables_of_the_committed_results(benchmark):
-    document = (Path(__file__).parent / "bench/RESULTS.md").read_text(encoding="utf-8")
-    tables = benchmark.tables(benchmark.summary(benchmark.stored_runs()))
-    missing = [line for line in tables.splitlines() if line not in document]
-    assert missing == []
+def test_the_documents_show_the_tables_of_the_committed_results_and_no_others(benchmark):
+    found = benchmark.summary(benchmark.stored_runs())
+    root = Path(__file__).parents[1]
+    assert f"\n\n{benchmark.tables(found)}\n\n" in (root / "tests/bench/RESULTS.md").read_text(encoding="utf-8")
+    assert f"\n\n{benchmark.headline(found)}\n\n" in (root / "README.md").read_text(encoding="utf-8")
+
+
+def test_every_bar_is_told_in_the_readme_once_it_is_measured(benchmark):
+    assert {*benchmark.BARS, *benchmark.WITHIN} == set(benchmark.TITLES)
