@@ -71,13 +71,8 @@ def main() -> None:
             progress.set_postfix_str(target)
             pictures = [train[i] for i in chosen]
             output_format, outputs = built[FLOAT.target]
-            try:
-                build_derived(target, student, output_format, golden, outputs, pictures)
-            except ParityError as error:
-                if target in params.gate.required_targets:
-                    raise
-                shutil.rmtree(_partial_path(target))
-                tqdm.write(f"warning: {target} is left out, the gate does not require it: {error}")
+            required = target in params.gate.required_targets
+            derive(target, student, output_format, golden, outputs, pictures, required=required)
             progress.update()
 
 
@@ -100,6 +95,30 @@ def build_float(
     outputs = complete_engine(folder, name, FLOAT, network, output_format, golden, references)
     folder.rename(ENGINES / name)
     return output_format, outputs
+
+
+def derive(
+    target: str,
+    student: Network,
+    output_format: OutputFormat,
+    golden: Sequence[NDArray[np.uint8]],
+    references: Sequence[NDArray[np.float32]],
+    calibration: Sequence[Path],
+    *,
+    required: bool,
+) -> None:
+    """As :func:`build_derived`; an engine that nobody requires and that gives other outputs is left out, and told.
+
+    Raises:
+        ParityError: a required engine gives other outputs than its parent.
+    """
+    try:
+        build_derived(target, student, output_format, golden, references, calibration)
+    except ParityError as error:
+        if required:
+            raise
+        shutil.rmtree(_partial_path(target))
+        tqdm.write(f"warning: {target} is left out, the gate does not require it: {error}")
 
 
 def build_derived(

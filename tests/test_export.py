@@ -13,7 +13,7 @@ from kd_steps.adapters.engine_folder import Network, ParityError, complete_engin
 from kd_steps.edge.contract import PreprocessingContract
 from kd_steps.edge.golden import read_golden
 from kd_steps.edge.manifest import read_manifest
-from kd_steps.export import DERIVED, FLOAT
+from kd_steps.export import DERIVED, FLOAT, derive
 
 
 @pytest.fixture
@@ -52,14 +52,12 @@ def test_parity_is_measured_and_recorded(engine_project):
         assert 0 < measured["mean_error"] < measured["limit"]
 
 
-def test_an_engine_that_gives_other_outputs_than_its_parent_is_refused(engine_project, tmp_path):
-    engine = engine_project / "models/engines/onnx-fp32"
-    shutil.copy(engine / "model.onnx", tmp_path)
-    pictures, outputs = zip(*read_golden(engine / "golden.npz"), strict=True)
-    manifest = read_manifest(engine)
-    network = Network(
+def student_of(project):
+    """The student as its finished engine describes it."""
+    manifest = read_manifest(project / "models/engines/onnx-fp32")
+    return Network(
         "student",
-        engine_project / "models/few_shot/weights.pt",
+        project / "models/few_shot/weights.pt",
         manifest.source_sha256,
         manifest.classes,
         manifest.new_classes,
@@ -67,9 +65,33 @@ def test_an_engine_that_gives_other_outputs_than_its_parent_is_refused(engine_pr
         manifest.parameters,
         manifest.operating,
     )
+
+
+def test_an_engine_that_gives_other_outputs_than_its_parent_is_refused(engine_project, tmp_path):
+    engine = engine_project / "models/engines/onnx-fp32"
+    shutil.copy(engine / "model.onnx", tmp_path)
+    pictures, outputs = zip(*read_golden(engine / "golden.npz"), strict=True)
+    network = student_of(engine_project)
     with pytest.raises(ParityError, match=r"onnx-fp32: its outputs differ from torch by 0\.0"):
         complete_engine(tmp_path, "onnx-fp32", FLOAT, network, "anchors", pictures, [o + 0.01 for o in outputs])
     assert [p.name for p in tmp_path.iterdir()] == ["model.onnx"]
+
+
+@pytest.mark.parametrize("required", [False, True])
+def test_such_an_engine_is_left_out_only_where_the_gate_does_not_require_it(project, monkeypatch, capsys, required):
+    monkeypatch.chdir(project)
+    engines = project / "models/engines"
+    network = student_of(project)
+    shutil.rmtree(engines / "openvino-fp16")
+    pictures, outputs = zip(*read_golden(engines / "onnx-fp32/golden.npz"), strict=True)
+    others = [output + 0.1 for output in outputs]
+    if required:
+        with pytest.raises(ParityError, match="openvino-fp16: its outputs differ"):
+            derive("openvino-fp16", network, "anchors", pictures, others, [], required=True)
+    else:
+        derive("openvino-fp16", network, "anchors", pictures, others, [], required=False)
+        assert "openvino-fp16 is left out, the gate does not require it" in capsys.readouterr().out
+        assert not list(engines.glob("*openvino*")), "nor is there a part of it"
 
 
 def test_other_targets_replace_the_engines_and_the_same_targets_keep_their_bytes(project, engine_project):

@@ -36,20 +36,19 @@ def fill_cache(params: Params, teacher_folder: Path, folder: Path) -> dict[str, 
     Raises:
         ValueError: the teacher cannot be used, or teacher, data and student do not fit.
     """
-    from kd_steps.adapters.prepared import distillation_set, load_prepared, load_unlabelled
+    from kd_steps.adapters.prepared import load_prepared
     from kd_steps.adapters.teacher_cache import TeacherCache
-    from kd_steps.adapters.yolo.answering import cache_header, distillation_plan, trained
     from kd_steps.adapters.yolo.recipe import initial_model
+    from kd_steps.teaching.cache_setting import cache_setting
     from kd_steps.teaching.fit import require_fitting
 
-    prepared, started, plan = load_prepared(), time.monotonic(), distillation_plan(params)
-    sidecar, model = trained(params, teacher_folder)
+    prepared, started = load_prepared(), time.monotonic()
+    made_of = cache_setting(params, prepared, teacher_folder)
     student = initial_model(params.distill, None, prepared.classes, params.seed)
-    require_fitting(teacher_folder, sidecar, model, student, prepared.classes)
-    data = distillation_set(prepared, load_unlabelled())
-    header = cache_header(params, plan, sidecar, model, data.digest)
-    keys, forwards = fill(params, folder, header, model, data.pictures, plan, more_weight_files(params, sidecar))
-    cache = TeacherCache(folder, header, keys)
+    require_fitting(teacher_folder, made_of.sidecar, made_of.teacher, student, prepared.classes)
+    more = more_weight_files(params, made_of.sidecar)
+    keys, forwards = fill(params, folder, made_of.header, made_of.teacher, made_of.data.pictures, made_of.plan, more)
+    cache = TeacherCache(folder, made_of.header, keys)
     return {
         "views": len(cache),
         "teacher_forwards": forwards,

@@ -51,21 +51,19 @@ def cached_lesson(
     Raises:
         ValueError: the cache is of something else or damaged, or teacher, data and student do not fit.
     """
-    from kd_steps.adapters.prepared import distillation_set, load_unlabelled
-    from kd_steps.adapters.teacher_cache import CacheKeys, TeacherCache
-    from kd_steps.adapters.yolo.answering import cache_header, distillation_plan, trained
+    from kd_steps.adapters.teacher_cache import TeacherCache
+    from kd_steps.teaching.cache_setting import cache_setting
     from kd_steps.teaching.fit import require_fitting
 
-    plan, data = distillation_plan(params), distillation_set(prepared, load_unlabelled())
-    sidecar, teacher = trained(params, teacher_folder)
+    made_of = cache_setting(params, prepared, teacher_folder)
+    sidecar, teacher = made_of.sidecar, made_of.teacher
     require_fitting(teacher_folder, sidecar, teacher, student, prepared.classes)
-    header = cache_header(params, plan, sidecar, teacher, data.digest)
-    keys = CacheKeys([image.digest for image in data.pictures], plan.all_views())
-    answers = TeacherCache(cache, header, keys, any_precision=True)  # the teacher answered where it ran
+    # The teacher answered where it ran, perhaps in another number format than this machine would take.
+    answers = TeacherCache(cache, made_of.header, made_of.keys, any_precision=True)
     return Lesson(
-        data=data,
+        data=made_of.data,
         distillation=distillation_of(params, teacher, cached=answers),
-        plan=plan,
+        plan=made_of.plan,
         contract=sidecar.contract,
         lineage={
             "teacher_sha256": sidecar.sha256,

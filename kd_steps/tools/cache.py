@@ -56,24 +56,23 @@ def verify(sample: int, seed: int) -> dict[str, Any]:
     """
     import numpy as np
 
-    from kd_steps.adapters.prepared import distillation_set, load_prepared, load_unlabelled
-    from kd_steps.adapters.teacher_cache import CacheKeys, TeacherCache
-    from kd_steps.adapters.yolo.answering import asked_teacher, cache_header, distillation_plan, trained, view_source
+    from kd_steps.adapters.prepared import load_prepared
+    from kd_steps.adapters.teacher_cache import TeacherCache
+    from kd_steps.adapters.yolo.answering import asked_teacher, view_source
     from kd_steps.core.answer_errors import largest
     from kd_steps.params import load_params
     from kd_steps.teaching.cache_filling import more_weight_files
+    from kd_steps.teaching.cache_setting import cache_setting
 
-    params, data = load_params(), distillation_set(load_prepared(), load_unlabelled())
+    params = load_params()
     if params.distill.answers == "ema":
         raise ValueError(f"{CACHE}: distill.answers is ema: the student is its own teacher and needs no cache")
-    plan, images = distillation_plan(params), data.pictures
     folder = MODELS / params.distill.teacher
-    sidecar, model = trained(params, folder)
-    header = cache_header(params, plan, sidecar, model, data.digest)
-    keys = CacheKeys([image.digest for image in images], plan.all_views())
+    made_of = cache_setting(params, load_prepared(), folder)
+    header, keys, more = made_of.header, made_of.keys, more_weight_files(params, made_of.sidecar)
     cache = TeacherCache(CACHE, header, keys)
-    teacher = asked_teacher(_asking_all(params, header), model, header.classes, more_weight_files(params, sidecar))
-    views = view_source(params, images, plan, header.augmentation_digest)
+    teacher = asked_teacher(_asking_all(params, header), made_of.teacher, header.classes, more)
+    views = view_source(params, made_of.data.pictures, made_of.plan, header.augmentation_digest)
     places = np.sort(np.random.default_rng(seed).permutation(len(keys))[:sample])
     found = list(_compare(cache, teacher, views, [keys[int(place)] for place in places], params.cache_logits.batch))
     errors, others = largest([one for one, _ in found]), [name for _, name in found if name]

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+import psutil
 import torch
 from torch import nn
 from ultralytics.nn.tasks import DetectionModel
@@ -231,9 +232,12 @@ def keep_in_memory(params: Params, images: int) -> bool:
     """Whether so many decoded pictures are kept in memory."""
     if params.compute.cache_images != "auto":
         return params.compute.cache_images == "ram"
-    with Path("/proc/meminfo").open(encoding="ascii") as stream:
-        free = next(int(line.split()[1]) * 1024 for line in stream if line.startswith("MemAvailable"))
-    return images * 3 * params.preprocessing.imgsz_px**2 < FREE_MEMORY_SHARE * free
+    return fits_in_memory(images, params.preprocessing.imgsz_px, psutil.virtual_memory().available)
+
+
+def fits_in_memory(images: int, imgsz_px: int, free_bytes: int) -> bool:
+    """Whether so many decoded pictures take less than the share of free memory that is left to them."""
+    return images * 3 * imgsz_px**2 < FREE_MEMORY_SHARE * free_bytes
 
 
 def _last_row_of_each_epoch(table: Path) -> list[dict[str, str]]:

@@ -192,3 +192,9 @@ def test_the_average_follows_its_knobs(training_project, tmp_path):
         torch.allclose(kept[name], value, atol=1e-4) for name, value in start.items() if value.is_floating_point()
     )
     assert not all(torch.allclose(live[name], value, atol=1e-4) for name, value in start.items())
+
+
+def test_a_training_is_validated_as_often_as_it_is_told_and_at_its_end(training_project, tmp_path):
+    run = replace(training_of(training_project, tmp_path, None, epochs=3), val_interval_epochs=2)
+    train_with(run)
+    assert [row["metrics/mAP50(B)"] == "nan" for row in rows_of(run)] == [True, False, False]

@@ -137,3 +137,11 @@ def test_names_for_a_person(section):
     assert model_name(section) == "yolo11 (depth 0.25, width 0.125)"
     assert model_name(section.model_copy(update={"model": "yolo11s.yaml"})) == "yolo11s"
     assert model_name(section, "models:/x@y") == "models:/x@y"
+
+
+@pytest.mark.parametrize(("images", "kept"), [(873, True), (874, False)])
+def test_pictures_are_kept_in_memory_while_they_take_a_quarter_of_it_at_most(images, kept):
+    """A picture of 640 px takes 1,228,800 bytes decoded."""
+    from kd_steps.adapters.yolo.recipe import fits_in_memory
+
+    assert fits_in_memory(images, 640, 4 * 2**30) is kept
