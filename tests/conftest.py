@@ -72,6 +72,21 @@ def training_project(tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
+def cached(tmp_path_factory):
+    """A tiny project with a teacher and its cache; read-only for tests."""
+    from training_fixture import write_model, write_training_project
+
+    from kd_steps import cache_logits
+
+    root = write_training_project(tmp_path_factory.mktemp("cached"))
+    write_model(root, "teacher")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(root)
+        cache_logits.main()
+    return root
+
+
+@pytest.fixture(scope="session")
 def finished_project(tmp_path_factory):
     """The whole pipeline, run once from nothing on a tiny project; tests that change it take a copy."""
     from tiny_project import first_run

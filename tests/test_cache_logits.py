@@ -16,9 +16,7 @@ from training_fixture import (
     params_of,
     run_stage_in,
     tree_digest,
-    write_model,
     write_params,
-    write_training_project,
 )
 
 from kd_steps import cache_logits
@@ -26,17 +24,6 @@ from kd_steps.adapters.files import sole_writer
 from kd_steps.adapters.prepared import load_prepared
 from kd_steps.adapters.teacher_cache import CacheKeys, TeacherCache
 from kd_steps.core.views import pixel_hash
-
-
-@pytest.fixture(scope="module")
-def cached(tmp_path_factory):
-    """A project with a teacher and its cache; read-only."""
-    root = write_training_project(tmp_path_factory.mktemp("cached"))
-    write_model(root, "teacher")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(root)
-        cache_logits.main()
-    return root
 
 
 def metrics(root):

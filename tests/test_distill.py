@@ -18,7 +18,6 @@ from training_fixture import (
     tree_digest,
     write_model,
     write_params,
-    write_training_project,
 )
 
 from kd_steps import cache_logits, distill
@@ -30,17 +29,6 @@ WEIGHTS = (
     *("class_weight", "box_weight", "attention_weight", "channel_weight"),
     *("feature_weight", "relational_weight"),
 )
-
-
-@pytest.fixture(scope="module")
-def cached(tmp_path_factory):
-    """A project with a teacher and its cache; read-only."""
-    root = write_training_project(tmp_path_factory.mktemp("cached"))
-    write_model(root, "teacher")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(root)
-        cache_logits.main()
-    return root
 
 
 @pytest.fixture

@@ -13,12 +13,12 @@ from contextlib import chdir, redirect_stdout
 from pathlib import Path
 
 import pytest
+from dossier_fixture import build_project, engines_metrics, gate_verdict, write
 
 from kd_steps.adapters.tracking import open_store
 from kd_steps.edge.manifest import ManifestError, read_manifest
 from kd_steps.edge.verification import verify_files
 from kd_steps.register import STAGE_FILES, main
-from tests.dossier_fixture import build_project, engines_metrics, gate_verdict, write
 
 REPOSITORY = Path(__file__).parents[1]
 

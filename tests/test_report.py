@@ -4,10 +4,10 @@ import shutil
 import xml.etree.ElementTree as ElementTree
 
 import pytest
+from browser import Document, open_page
+from dossier_fixture import build_project, write
 
 from kd_steps.report import _class_names, main
-from tests.browser import Document, open_page
-from tests.dossier_fixture import build_project, write
 
 
 @pytest.fixture(scope="module", params=[True, False], ids=["passed", "failed"])

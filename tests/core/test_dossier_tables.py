@@ -1,3 +1,5 @@
+from dossier_fixture import engines_metrics, gate_verdict
+
 from kd_steps.core.dossier_tables import (
     chain_rows,
     class_rows,
@@ -8,7 +10,6 @@ from kd_steps.core.dossier_tables import (
     headline,
 )
 from kd_steps.core.verdicts import failing_rules, passed_targets
-from tests.dossier_fixture import engines_metrics, gate_verdict
 
 
 def test_a_failed_gate_leads_and_names_the_engine():

@@ -9,10 +9,10 @@ import urllib.request
 from pathlib import Path
 
 import pytest
+from dossier_fixture import build_project, write
 
 from flows.dag import is_up_to_date
 from flows.services import free_port
-from tests.dossier_fixture import build_project, write
 
 REPOSITORY = Path(__file__).parents[2]
 

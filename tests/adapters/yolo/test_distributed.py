@@ -1,6 +1,5 @@
 """One training in two processes: both end with the same weights, each sees its own pictures, one writes."""
 
-import csv
 import subprocess
 import time
 from functools import partial
@@ -8,7 +7,7 @@ from functools import partial
 import psutil
 import pytest
 import torch
-from trainer_fixture import PoisonedAnswers, stop_second_process, train_and_tell, training_of
+from trainer_fixture import PoisonedAnswers, rows_of, stop_second_process, train_and_tell, training_of
 from training_fixture import (
     run_stage_in,
     stage_command,
@@ -161,8 +160,3 @@ def test_the_end_of_one_process_ends_all_and_is_told(kind, error, message):
     with pytest.raises(error, match=message):
         launch(partial(stop_second_process, kind), 2)
     assert not set(psutil.Process().children(recursive=True)) - before
-
-
-def rows_of(path):
-    with path.open() as stream:
-        return list(csv.DictReader(stream, skipinitialspace=True))

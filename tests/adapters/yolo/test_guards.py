@@ -1,13 +1,12 @@
 """A loss that is no number stops a training; clipping, averaging and the learning-rate guard keep steps small."""
 
-import csv
 import re
 from dataclasses import replace
 
 import pytest
 import torch
 from heads_fixture import student
-from trainer_fixture import PoisonedAnswers, training_of
+from trainer_fixture import PoisonedAnswers, rows_of, training_of
 
 from kd_steps.core.lr_guard import LearningRateGuard
 
@@ -20,9 +19,8 @@ def train_with(run):
     return trainer
 
 
-def rows_of(run):
-    with (run.folder / "run/results.csv").open() as stream:
-        return list(csv.DictReader(stream, skipinitialspace=True))
+def logged(run):
+    return rows_of(run.folder / "run/results.csv")
 
 
 def test_a_loss_that_is_no_number_stops_with_the_pictures_and_leaves_the_last_good_epoch(training_project, tmp_path):
@@ -50,7 +48,7 @@ def test_a_loss_that_is_no_number_stops_with_the_pictures_and_leaves_the_last_go
 
     answers.records[picture.digest, view] = good
     assert train(run) is not None
-    assert [row["epoch"] for row in rows_of(run)] == ["1", "2", "3"]
+    assert [row["epoch"] for row in logged(run)] == ["1", "2", "3"]
     assert len(answers.asked) == asked_before + 16, "the run went on behind the first epoch"
 
 
@@ -143,10 +141,10 @@ def test_the_guard_cuts_the_learning_rate_from_the_next_epoch_on_and_a_resume_re
     run = training_of(training_project, tmp_path / "a", PoisonedAnswers, epochs=4)
     guarded = replace(run, mechanics=replace(run.mechanics, guard=guard))
     train(guarded)
-    columns = [name for name in rows_of(guarded)[0] if name.startswith("lr/")]
+    columns = [name for name in logged(guarded)[0] if name.startswith("lr/")]
     assert columns
     planned = [0.01 * (1 - 0.99 * epoch / 4) for epoch in range(4)]
-    for row, rate, share in zip(rows_of(guarded), planned, (1.0, 0.5, 0.3, 0.3), strict=True):
+    for row, rate, share in zip(logged(guarded), planned, (1.0, 0.5, 0.3, 0.3), strict=True):
         assert [float(row[name]) for name in columns] == pytest.approx([rate * share] * len(columns), rel=1e-4)
     said = [line for line in caplog.messages if "from the next epoch on, the learning rate is" in line]
     assert [re.search(r"epoch \d", line)[0] for line in said] == ["epoch 1", "epoch 2"]
@@ -159,7 +157,7 @@ def test_the_guard_cuts_the_learning_rate_from_the_next_epoch_on_and_a_resume_re
         train(stopped)
     answers.records[run.train[2].digest, run.plan.at(3)] = good
     train(stopped)
-    assert [row[columns[0]] for row in rows_of(stopped)] == [row[columns[0]] for row in rows_of(guarded)]
+    assert [row[columns[0]] for row in logged(stopped)] == [row[columns[0]] for row in logged(guarded)]
 
 
 @pytest.mark.parametrize(
@@ -197,4 +195,4 @@ def test_the_average_follows_its_knobs(training_project, tmp_path):
 def test_a_training_is_validated_as_often_as_it_is_told_and_at_its_end(training_project, tmp_path):
     run = replace(training_of(training_project, tmp_path, None, epochs=3), val_interval_epochs=2)
     train_with(run)
-    assert [row["metrics/mAP50(B)"] == "nan" for row in rows_of(run)] == [True, False, False]
+    assert [row["metrics/mAP50(B)"] == "nan" for row in logged(run)] == [True, False, False]

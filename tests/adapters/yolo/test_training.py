@@ -1,6 +1,5 @@
 """Training through Ultralytics' trainer: the teacher's terms, resume, and what is left behind."""
 
-import csv
 import math
 import shutil
 from dataclasses import replace
@@ -9,6 +8,7 @@ from functools import partial
 import pytest
 import torch
 from pickle_modules import modules_in
+from trainer_fixture import rows_of
 from training_fixture import CLASSES, decided_model, params_of, tree_digest
 
 from kd_steps.adapters.prepared import load_prepared
@@ -47,11 +47,6 @@ def live_teacher(params):
         weights_at=weights,
         live=frozen(params, decided_model(9)).answer,
     )
-
-
-def rows_of(path):
-    with path.open() as stream:
-        return list(csv.DictReader(stream, skipinitialspace=True))
 
 
 @pytest.fixture(scope="module")
