@@ -60,12 +60,18 @@ def run_stage(main: Callable[[], None]) -> None:
     except (ValueError, OSError) as error:
         if os.environ.get("RETORT_TRACEBACK"):
             raise
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {_own_words(error)}", file=sys.stderr)
         print("(RETORT_TRACEBACK=1 shows where it was raised)", file=sys.stderr)
         raise SystemExit(1) from error
     finally:
         with suppress(OSError):  # a full disk: the stage's own error says so, and a finished stage is finished
             note_cost(Path(main.__code__.co_filename).stem, time.monotonic() - started)
+
+
+def _own_words(error: Exception) -> str:
+    """What an error says, out of the traceback that a data loader's worker wraps it in."""
+    told = str(error)
+    return told.rpartition(f"{type(error).__name__}: ")[2].strip() if "Original Traceback" in told else told
 
 
 def note_cost(stage: str, seconds: float) -> None:

@@ -86,3 +86,16 @@ def test_importing_a_stage_is_cheap(tmp_path, stage):
     )
     assert done.stdout.strip() == "[]"
     assert list(tmp_path.iterdir()) == []
+
+
+LOADING = """from torch.utils.data import DataLoader
+    class Refusing(list):
+        def __getitem__(self, index):
+            raise ValueError("a.png: has other pixels;\\nremove data/cache")
+    list(DataLoader(Refusing([0]), num_workers=1, multiprocessing_context="fork"))"""
+
+
+def test_a_fault_that_a_loaders_worker_met_is_told_in_its_own_words(tmp_path):
+    done = run(LOADING, tmp_path)
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[:2] == ["error: a.png: has other pixels;", "remove data/cache"]
