@@ -59,3 +59,19 @@ def covered_share(boxes_xyxy_px: Boxes, covers_xyxy_px: Boxes) -> NDArray[np.flo
     area = (boxes_xyxy_px[:, 2:] - boxes_xyxy_px[:, :2]).prod(axis=1)
     share: NDArray[np.float64] = (shared / area[:, None]).max(axis=1)
     return share
+
+
+def unpaired(found: NDArray[np.float64], expected: NDArray[np.float64], tolerance: float) -> tuple[int, int] | None:
+    """Two rows that are left over when as many rows as possible are paired one to one; None if all go together.
+
+    Rows are paired in any order: sorting both tables would tear rows apart that a rounding orders otherwise.
+
+    Args:
+        found, expected: as many rows each, (n, k).
+        tolerance: the most that two values of a pair may be apart.
+    """
+    from scipy.optimize import linear_sum_assignment  # too slow to import for all that only needs boxes
+
+    far = np.abs(found[:, None] - expected[None]).max(axis=2, initial=0) > tolerance
+    pairs = zip(*linear_sum_assignment(far), strict=True)
+    return next(((int(mine), int(theirs)) for mine, theirs in pairs if far[mine, theirs]), None)

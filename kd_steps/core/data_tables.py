@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from kd_steps.core.boxes import xyxy_to_yolo
+from kd_steps.core.boxes import unpaired, xyxy_to_yolo
 from kd_steps.core.labels import LabelFault, parse_yolo
 from kd_steps.core.leaks import content_twins, groups_elsewhere, near_twins
 from kd_steps.core.matching import CORNERS, iou_matrix
@@ -118,8 +118,6 @@ def label_fault(
         size_wh_px: width and height of the picture.
         n_classes: base and new classes.
     """
-    from scipy.optimize import linear_sum_assignment  # too slow to import for every stage that reads a table
-
     if text is None:
         return "there is no such label file"
     labels, faults = parse_yolo(text, n_classes)
@@ -129,10 +127,7 @@ def label_fault(
     found = _rows(labels.class_ids, labels.boxes_cxcywh)
     if len(found) != len(expected):
         return f"the file has {len(found)} objects, the boxes table {len(expected)}"
-    # One to one in any order: sorting both would tear objects apart that a rounding orders otherwise.
-    far = np.abs(found[:, None] - expected[None]).max(axis=2, initial=0) > LABEL_TOLERANCE
-    pairs = zip(*linear_sum_assignment(far), strict=True)
-    torn = next(((mine, theirs) for mine, theirs in pairs if far[mine, theirs]), None)
+    torn = unpaired(found, expected, LABEL_TOLERANCE)
     return (
         None if torn is None else f"the file says {_told(found[torn[0]])}, the boxes table {_told(expected[torn[1]])}"
     )

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from kd_steps.core.boxes import Boxes, box_fault, clip
+from kd_steps.core.boxes import ROUNDING_PX, Boxes, box_fault, clip, unpaired
 from kd_steps.core.held_out import choose_shots, lost_objects
 from kd_steps.core.labelled import UNLABELLED
 from kd_steps.core.records import PictureFacts, SourceImage, SourceSet, SourceSplit
@@ -77,14 +77,19 @@ def contradictions(images: Sequence[SourceImage], facts: Sequence[PictureFacts])
     return [
         f"{image.origin} and {other.origin} are the same picture with different objects; mend or delete one of them"
         for image, fact in zip(images, facts, strict=True)
-        if image.split != UNLABELLED and _objects(image) != _objects(other := first.setdefault(fact.pixel_hash, image))
+        if image.split != UNLABELLED and _differ(image, other := first.setdefault(fact.pixel_hash, image))
     ]
 
 
-def _objects(image: SourceImage) -> list[tuple[str, ...]]:
-    """The objects in an order of their own, corners to a hundredth of a pixel."""
-    boxes = [[f"{corner:.2f}" for corner in box] for box in image.boxes_xyxy_px.tolist()]
-    return sorted((name, *corners) for name, corners in zip(image.class_names, boxes, strict=True))
+def _differ(image: SourceImage, other: SourceImage) -> bool:
+    """Whether a copy of a picture has other objects; half a pixel of rounding is forgiven."""
+    if image is other or sorted(image.class_names) != sorted(other.class_names):
+        return image is not other
+    number = {name: i for i, name in enumerate(set(image.class_names))}
+    mine, theirs = (
+        np.column_stack([[number[name] for name in i.class_names], i.boxes_xyxy_px]) for i in (image, other)
+    )
+    return unpaired(mine, theirs, ROUNDING_PX) is not None
 
 
 def plan_set(

@@ -27,9 +27,7 @@ def test_copies_of_a_picture_with_other_objects_contradict_each_other() -> None:
     two = replace(
         image(None), boxes_xyxy_px=np.array([[5.0, 40, 25, 55], [1, 2, 3, 4]]), class_names=("dent", "scratch")
     )
-    turned = replace(
-        two, origin="b.json", boxes_xyxy_px=two.boxes_xyxy_px[::-1] + 1e-4, class_names=("scratch", "dent")
-    )
+    turned = replace(two, origin="b.json", boxes_xyxy_px=two.boxes_xyxy_px[::-1] + 0.3, class_names=("scratch", "dent"))
     other_class = replace(two, origin="c.json", class_names=("dent", "dent"))
     moved = replace(two, origin="d.json", boxes_xyxy_px=two.boxes_xyxy_px + 1)
     bare = replace(two, origin="e.json", boxes_xyxy_px=np.zeros((0, 4)), class_names=())
