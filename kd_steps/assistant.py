@@ -31,7 +31,8 @@ def main() -> None:
     print(judge_size(params, read_sidecar(teacher), model).text)  # noqa: T201
     filled = fill_cache(params, teacher, cache)
     lesson = cached_lesson(params, prepared, teacher, cache, model)
-    measured = train_student(params, prepared, model, lesson, MODELS / "assistants" / name, "assistant")
+    folder = MODELS / "assistants" / name
+    measured = train_student(params, prepared, model, lesson, folder, "assistant", "kd_steps.assistant")
     write_json(Path(f"metrics/assistants/{name}.json"), {**measured, "cache": filled})
 
 

@@ -30,7 +30,7 @@ def main() -> None:
     write_json(Path("metrics/teacher_choice.json"), verdict)
     refuse_weak(params, verdict)
     lesson = own_lesson(params, prepared, model) if own else cached_lesson(params, prepared, teacher, CACHE, model)
-    measured = train_student(params, prepared, model, lesson, FOLDER, "student")
+    measured = train_student(params, prepared, model, lesson, FOLDER, "student", "kd_steps.distill")
     write_losses(FOLDER / "results.csv", CURVES)
     write_json(Path("metrics/distill.json"), measured)
 

@@ -125,7 +125,7 @@ def teach(
         measured = finish(run, train(run), FOLDER / WEIGHTS)
         write_few_shot_sidecar(student, classes, parameter_count(run.model), measured)
 
-    return train_once(FOLDER, fingerprint, "student with new parts", make)
+    return train_once(FOLDER, fingerprint, "student with new parts", "kd_steps.few_shot", make)
 
 
 def few_shot_section(params: Params) -> Distill:

@@ -24,9 +24,8 @@ def main() -> None:
     seed = named()
     params, prepared = load_params().model_copy(update={"seed": seed}), load_prepared()
     model = initial_model(params.distill, None, prepared.classes, seed)
-    measured = train_student(
-        params, prepared, model, plain_lesson(params, prepared), FOLDER / str(seed), "plain_student"
-    )
+    lesson, folder = plain_lesson(params, prepared), FOLDER / str(seed)
+    measured = train_student(params, prepared, model, lesson, folder, "plain_student", "kd_steps.plain_student")
     write_json(SCORES / f"student_{seed}.json", measured)
 
 

@@ -74,7 +74,7 @@ def main() -> None:
         )
 
     of = fingerprint(params, prepared.digest, contract.digest, model.yaml)
-    write_json(Path("metrics/alone/teacher.json"), train_once(FOLDER, of, "teacher", make))
+    write_json(Path("metrics/alone/teacher.json"), train_once(FOLDER, of, "teacher", "kd_steps.train_teacher", make))
 
 
 def fingerprint(

@@ -109,7 +109,7 @@ def plain_lesson(params: Params, prepared: PreparedSet) -> Lesson:
 
 
 def train_student(
-    params: Params, prepared: PreparedSet, student: Detector, lesson: Lesson, folder: Path, kind: Kind
+    params: Params, prepared: PreparedSet, student: Detector, lesson: Lesson, folder: Path, kind: Kind, stage: str
 ) -> Mapping[str, Any]:
     """Train a student, or go on where a kill stopped it.
 
@@ -120,6 +120,7 @@ def train_student(
         lesson: what it is taught with.
         folder: where weights, results and sidecar go.
         kind: of the sidecar.
+        stage: the module that trains it, such as ``kd_steps.distill``.
 
     Returns:
         What the training measured.
@@ -166,7 +167,7 @@ def train_student(
             lineage=lesson.lineage,
         )
 
-    return train_once(folder, fingerprint, kind.replace("_", " "), make)
+    return train_once(folder, fingerprint, kind.replace("_", " "), stage, make)
 
 
 def distillation_of(params: Params, teacher: Detector, **source: Any) -> Distillation:

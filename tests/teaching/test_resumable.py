@@ -9,8 +9,10 @@ import sys
 from pathlib import Path
 
 import pytest
+from stage_deps import imported_files
 
 from kd_steps.adapters.sidecar import read_sidecar
+from kd_steps.teaching.resumable import sources_of
 
 REPOSITORY = Path(__file__).parents[2]
 TRAINING = """
@@ -41,7 +43,7 @@ def train():
     write_sidecar(folder, "student", "m", ["a"], [], 1, contract, "d", {"epochs": 3}, {})
     die_at("sidecar")
 
-print("measured:", dict(train_once(folder, {"seed": seed}, "student", train)))
+print("measured:", dict(train_once(folder, {"seed": seed}, "student", "kd_steps.distill", train)))
 die_at("end")
 """
 
@@ -109,16 +111,32 @@ def test_another_fingerprint_starts_afresh(train, tmp_path):
 
 def test_other_code_trains_anew_what_is_finished_but_goes_on_with_what_is_not(train, tmp_path):
     """A long training may be gone on with after a mend elsewhere; a finished one is not what the new code makes."""
-    shutil.copytree(
-        REPOSITORY / "kd_steps", tmp_path / "changed/kd_steps", ignore=shutil.ignore_patterns("__pycache__")
-    )
-    with (tmp_path / "changed/kd_steps/core/schedule.py").open("a") as source:
-        source.write("# another\n")
+    change(tmp_path / "changed", "core/schedule.py")
     train(deadly="epoch 1")
     assert train(code=tmp_path / "changed").returncode == 0
     assert trained(tmp_path) == ["1 0", "1 1", "1 2"]
     assert train().returncode == 0
     assert trained(tmp_path) == ["1 0", "1 1", "1 2"] * 2
+
+
+def change(folder, path):
+    """A copy of Retort's code with another comment in a file."""
+    shutil.copytree(REPOSITORY / "kd_steps", folder / "kd_steps", ignore=shutil.ignore_patterns("__pycache__"))
+    with (folder / "kd_steps" / path).open("a") as source:
+        source.write("# another\n")
+
+
+def test_code_that_the_stage_does_not_import_does_not_count(train, tmp_path):
+    change(tmp_path / "changed", "evaluate.py")
+    train()
+    assert "is trained already" in train(code=tmp_path / "changed").stdout
+    assert len(trained(tmp_path)) == 3
+
+
+@pytest.mark.parametrize("stage", ["train_teacher", "assistant", "plain_student", "distill", "few_shot"])
+def test_the_code_that_counts_is_what_the_import_graph_says(stage):
+    found = {path.relative_to(REPOSITORY).as_posix() for path in sources_of(f"kd_steps.{stage}")}
+    assert found == set(imported_files(stage))
 
 
 @pytest.mark.parametrize("harm", ["weights.pt", "sidecar.json"])
