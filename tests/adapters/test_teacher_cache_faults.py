@@ -177,6 +177,7 @@ def test_a_full_disk_is_told_and_loses_nothing_finished(small_disk):
     )
     done = subprocess.run(
         [sys.executable, "-c", script, str(folder)],
+        cwd=small_disk.parent,  # where the stage's costs are noted
         env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
         capture_output=True,
         text=True,
