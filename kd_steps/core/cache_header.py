@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-LAYOUT = 4  # of cache_rows, bin_packing and vector_packing
+LAYOUT = 5  # of cache_rows, bin_packing, vector_packing and pixel_hash
 
 
 @dataclass(frozen=True)

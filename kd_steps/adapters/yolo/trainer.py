@@ -19,6 +19,7 @@ from ultralytics.utils.torch_utils import unwrap_model
 
 from kd_steps.adapters.yolo import distributed, resuming
 from kd_steps.adapters.yolo.distiller import Distiller
+from kd_steps.adapters.yolo.freed_memory import keep_freed_memory
 from kd_steps.adapters.yolo.freezing import HeadOnly
 from kd_steps.adapters.yolo.guards import require_finite_gradient, require_finite_loss
 from kd_steps.adapters.yolo.loading import training_loader
@@ -53,6 +54,7 @@ class RetortTrainer(DetectionTrainer):
         self.args.amp = amp  # a resume takes it from the checkpoint
         if self.device.type == "cpu":
             torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))  # Ultralytics has just set all cores but one
+            keep_freed_memory()
         self.world_size = WORLD_SIZE if RANK != -1 else self.world_size  # it knows several processes on GPUs only
         self.lr_scale = 1.0
         self.pictures: Sequence[str] = ()  # of the batch at work

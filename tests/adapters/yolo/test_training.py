@@ -1,12 +1,14 @@
 """Training through Ultralytics' trainer: the teacher's terms, resume, and what is left behind."""
 
 import math
+import platform
 import shutil
 from dataclasses import replace
 from functools import partial
 
 import pytest
 import torch
+from page_faults import PAGES, pages_of_a_step
 from pickle_modules import modules_in
 from trainer_fixture import rows_of
 from training_fixture import CLASSES, decided_model, params_of, tree_digest
@@ -123,6 +125,16 @@ def test_same_seed_same_weights(training_project, distilled, tmp_path):
     torch.rand(7)
     again = train(replace(run, folder=tmp_path, distillation=live_teacher(params_of(training_project))))
     assert all(torch.equal(value, model.state_dict()[name]) for name, value in again.state_dict().items())
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc can be told so")
+def test_a_training_on_a_cpu_keeps_the_memory_that_its_steps_free(training_project, tmp_path):
+    from kd_steps.adapters.yolo.freed_memory import keep_freed_memory
+    from kd_steps.adapters.yolo.trainer import RetortTrainer
+
+    assert keep_freed_memory(0)
+    RetortTrainer(small_run(training_project, tmp_path))
+    assert pages_of_a_step() < PAGES // 20
 
 
 def training_model(project, distillation, weights):
