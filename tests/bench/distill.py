@@ -94,7 +94,7 @@ def summary(runs: list[dict[str, Any]]) -> dict[str, Any]:
     return {
         "commit": commit(),
         "imgsz": SCALE.imgsz_px,
-        "teacher": _teacher(),
+        "teachers": _teachers(runs),
         "arms": arms,
         "differences": {
             name: paired_interval(*_paired(arms[a], arms[b]))
@@ -116,12 +116,15 @@ def _paired(a: dict[str, Any], b: dict[str, Any]) -> tuple[list[float], list[flo
     return first, second
 
 
-def _teacher() -> dict[str, Any]:
+def _teachers(runs: list[dict[str, Any]]) -> dict[str, Any]:
+    """What is known of each teacher that taught a run, by the digest of its weights."""
+    known = json.loads(SCALE.result.read_text())["teachers"] if SCALE.result.exists() else {}
     note = SCALE.scratch / "teacher/sidecar.json"
-    if not note.exists():
-        return json.loads(SCALE.result.read_text())["teacher"] if SCALE.result.exists() else {}
-    told = json.loads(note.read_text())
-    return {"model": told["model"], "sha256": told["sha256"], **told["training"]}
+    if note.exists():
+        told = json.loads(note.read_text())
+        known[told["sha256"]] = {"model": told["model"], **told["training"]}
+    taught = {run["teacher_sha256"] for run in runs if "teacher_sha256" in run}
+    return {sha256: told for sha256, told in known.items() if sha256 in taught}
 
 
 def commit() -> str:

@@ -82,7 +82,9 @@ def run_arm(arm: Arm, seed: int, folder: Path) -> dict[str, Any]:
     trainings = {"native": _native, "default": _default}
     measured = trainings.get(arm.kind, _ours)(arm, params, folder)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-    return {"seed": seed, "epochs": arm.epochs, "labels": arm.labels, "peak_memory_bytes": peak, **measured}
+    taught = arm.kind in ("cached", "live", "native")
+    teacher = {"teacher_sha256": setting.teacher()[0].sha256} if taught else {}
+    return {"seed": seed, "epochs": arm.epochs, "labels": arm.labels, "peak_memory_bytes": peak, **teacher, **measured}
 
 
 def training_pictures(arm: Arm, seed: int) -> list[Any]:

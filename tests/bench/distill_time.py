@@ -2,7 +2,7 @@
 
 ``RETORT_DEEPPCB=… python tests/bench/distill_time.py [pictures] [rounds]`` runs all in turn on the same pictures, so
 that a busy machine slows all alike, and writes ``tests/bench/results/distill_time.json``. Each time is that of a
-second epoch without validation; the whole job is put together from its parts.
+second epoch without validation, in a process of its own; the whole job is put together from its parts.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import distill_setting as setting
-from train_speed import timed
+from train_speed import in_own_process, timed
 
 ROOT = Path(__file__).parents[2]
 RESULT = ROOT / "tests/bench/results/distill_time.json"
@@ -113,7 +113,7 @@ def main() -> None:
     for number in range(rounds):
         for kind in KINDS:
             with tempfile.TemporaryDirectory() as folder:
-                times[kind].append(seconds_of(kind, pictures, Path(folder)))
+                times[kind].append(in_own_process(seconds_of, kind, pictures, Path(folder)))
             print(f"round {number + 1}, {kind}: {times[kind][-1]:.4f} s", flush=True)
     result = {"pictures": count, "seconds": times, "ratios": ratios(times, count)}
     RESULT.write_text(json.dumps(result, indent=2) + "\n")
