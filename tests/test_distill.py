@@ -11,6 +11,7 @@ from prepared import write_unlabelled
 from training_fixture import (
     CLASSES,
     SMALL,
+    TRAINING,
     decided_model,
     kill_when,
     params_of,
@@ -142,6 +143,18 @@ def test_a_student_with_other_levels_is_refused(project):
     write_params(project, distill={"epochs": 2, "model": "yolov8n-p6.yaml", "close_mosaic_fraction": 0.5})
     with pytest.raises(ValueError, match=r"choose a student in distill\.model with the teacher's levels"):
         distill.main()
+
+
+@pytest.mark.parametrize("frozen", [{"freeze_layers": 23}, {"head_only_epochs": 2}])
+def test_terms_are_not_calibrated_at_a_neck_that_feels_nothing(project, frozen):
+    section = {**TRAINING, "close_mosaic_fraction": 0.5, "calibrate_batches": 2, **frozen}
+    write_params(project, distill=section)
+    with pytest.raises(
+        ValueError, match=r"calibrate_batches: .*all before the head is frozen.*set calibrate_batches: "
+    ):
+        distill.main()
+    write_params(project, distill={**section, "calibrate_batches": 0, "epochs": 2})
+    distill.main()
 
 
 def test_terms_and_schedule_are_those_of_the_parameters(training_project):

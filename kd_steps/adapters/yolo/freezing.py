@@ -51,6 +51,25 @@ def frozen_layers(model: DetectionModel, layers: int, blocks: int) -> int:
     return count
 
 
+def require_gradient_at_the_neck(model: DetectionModel, frozen: int, head_only_epochs: int, epochs: int) -> None:
+    """Refuse to calibrate terms by their gradients at a neck that none ever reaches.
+
+    Args:
+        model: the detector.
+        frozen: first layers that are kept as they are.
+        head_only_epochs: first epochs in which the head trains alone.
+        epochs: of the training.
+
+    Raises:
+        FreezingError: all but the head stays frozen.
+    """
+    if frozen >= len(model.model) - 1 or head_only_epochs >= epochs:
+        raise FreezingError(
+            "calibrate_batches: terms are measured by their gradient at the neck, and all before the head is frozen "
+            "(freeze_layers, freeze_blocks, head_only_epochs); set calibrate_batches: 0, or freeze less"
+        )
+
+
 class HeadOnly:
     """Trains the head alone in the first epochs of a training.
 

@@ -19,7 +19,7 @@ from ultralytics.utils.downloads import attempt_download_asset
 
 from kd_steps.adapters.yolo.distiller import Distillation
 from kd_steps.adapters.yolo.distributed import process_count
-from kd_steps.adapters.yolo.freezing import frozen_layers
+from kd_steps.adapters.yolo.freezing import frozen_layers, require_gradient_at_the_neck
 from kd_steps.adapters.yolo.models import (
     ModelScale,
     WeightsError,
@@ -122,13 +122,17 @@ def training_run(
     """A training as its section of ``params.yaml`` describes it.
 
     Raises:
-        FreezingError: the model has fewer layers or blocks than are to be frozen.
+        FreezingError: the model has fewer layers or blocks than are to be frozen, or terms are to be calibrated at a
+            frozen neck.
         ValueError: processes and GPUs, or processes and the batch, do not go together.
     """
     machine = hardware(params)
     processes = process_count(machine.device, params.compute.processes)
     if section.batch % processes:
         raise ValueError(f"batch: {section.batch} pictures cannot be shared evenly by {processes} processes")
+    frozen = frozen_layers(model, section.freeze_layers, section.freeze_blocks)
+    if distillation is not None and distillation.calibrate_batches:
+        require_gradient_at_the_neck(model, frozen, section.head_only_epochs, section.epochs)
     return TrainingRun(
         model=model,
         classes=classes,
@@ -139,7 +143,7 @@ def training_run(
         gains=params.augmentation.model_dump(),
         augmentation_digest=augmentation_digest,
         imgsz_px=params.preprocessing.imgsz_px,
-        options=_options(section, frozen_layers(model, section.freeze_layers, section.freeze_blocks)),
+        options=_options(section, frozen),
         val_interval_epochs=section.val_interval_epochs,
         device=machine.device,
         precision=machine.precision,
