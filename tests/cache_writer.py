@@ -5,7 +5,8 @@ import hashlib
 import numpy as np
 from cache_fixture import FULL, made_up_view
 
-from kd_steps.adapters.teacher_cache import CacheKeys, open_for_writing, write_shards
+from kd_steps.adapters.teacher_cache import open_for_writing, write_shards
+from kd_steps.core.cache_keys import CacheKeys
 from kd_steps.core.views import plan_views
 
 HEADER = FULL

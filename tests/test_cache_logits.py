@@ -22,7 +22,8 @@ from training_fixture import (
 from kd_steps import cache_logits
 from kd_steps.adapters.files import sole_writer
 from kd_steps.adapters.prepared import load_prepared
-from kd_steps.adapters.teacher_cache import CacheKeys, TeacherCache
+from kd_steps.adapters.teacher_cache import TeacherCache
+from kd_steps.core.cache_keys import CacheKeys
 from kd_steps.core.views import pixel_hash
 
 

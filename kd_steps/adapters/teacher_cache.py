@@ -11,7 +11,7 @@ from __future__ import annotations
 import bisect
 import itertools
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ import pyarrow as pa
 
 from kd_steps.adapters.files import atomic_path, read_json, sha256_of, write_json
 from kd_steps.core.cache_header import CacheHeader
+from kd_steps.core.cache_keys import CacheKeys, ViewOfImage, shard_prefix
 from kd_steps.core.cache_rows import AnsweredView, pack_row, unpack_record, unpack_sample
 from kd_steps.core.teacher_records import TeacherRecord
 from kd_steps.core.views import View
@@ -52,58 +53,6 @@ SCHEMA = pa.schema(
 
 class CacheError(ValueError):
     """The cache cannot be used; the message names the file or the field, and the mend."""
-
-
-@dataclass(frozen=True)
-class ViewOfImage:
-    """A key of the cache: a picture by its content, and one of its views."""
-
-    image: str
-    view: View
-
-
-class CacheKeys(Sequence[ViewOfImage]):
-    """Every key in its place, by view, then by picture digest; computed, so that it takes no memory a view.
-
-    Args:
-        images: digests of the pictures, in any order; copies of a picture share their answers.
-        views: the views of each, in order.
-    """
-
-    def __init__(self, images: Sequence[str], views: Sequence[View]) -> None:
-        self.images, self.views = sorted(set(images)), list(views)
-
-    def __len__(self) -> int:
-        return len(self.images) * len(self.views)
-
-    def __getitem__(self, place: Any) -> Any:
-        if isinstance(place, slice):
-            return [self[number] for number in range(*place.indices(len(self)))]
-        if not 0 <= place < len(self):
-            raise IndexError(place)
-        return ViewOfImage(self.images[place % len(self.images)], self.views[place // len(self.images)])
-
-    def shards(self, most: int) -> Iterator[tuple[str, int, int]]:
-        """Every shard in its order: its name, the place of its first key among its view's, and its keys.
-
-        Args:
-            most: keys a shard.
-        """
-        for view in self.views:
-            for part, first in enumerate(range(0, len(self.images), most)):
-                yield f"{_named(view)}{part:03d}", first, min(most, len(self.images) - first)
-
-    def place(self, image: str, view: View) -> int | None:
-        """Where a key stands, or None."""
-        column = bisect.bisect_left(self.images, image)
-        if column == len(self.images) or self.images[column] != image or view not in self.views:
-            return None
-        return self.views.index(view) * len(self.images) + column
-
-
-def _named(view: View) -> str:
-    """How the names of a view's shards begin."""
-    return f"shard-{'closing' if view.closing else 'mosaic'}-{view.number:03d}-"
 
 
 def open_for_writing(folder: Path, header: CacheHeader) -> str:
@@ -232,7 +181,7 @@ class TeacherCache:
                 "run `dvc repro cache_logits`"
             )
         self.folder, self.header, self.keys = folder, expected, keys
-        self.shards = [path for view in keys.views for path in sorted(folder.glob(f"{_named(view)}*.arrow"))]
+        self.shards = [path for view in keys.views for path in sorted(folder.glob(f"{shard_prefix(view)}*.arrow"))]
         if damaged := {path: fault for path in self.shards if (fault := shard_fault(path))}:
             named = "\n".join(f"{path}: {fault}" for path, fault in damaged.items())
             these = "this shard" if len(damaged) == 1 else "these shards"

@@ -14,9 +14,9 @@ from kd_steps.params import Params
 
 if TYPE_CHECKING:
     from kd_steps.adapters.sidecar import Sidecar
-    from kd_steps.adapters.teacher_cache import CacheKeys, ViewOfImage
     from kd_steps.adapters.yolo.models import Detector
     from kd_steps.core.cache_header import CacheHeader
+    from kd_steps.core.cache_keys import CacheKeys, ViewOfImage
     from kd_steps.core.cache_rows import AnsweredView
     from kd_steps.core.labelled import LabelledImage
     from kd_steps.core.views import ViewPlan
@@ -97,9 +97,10 @@ def fill(
     from kd_steps.adapters import teacher_cache
     from kd_steps.adapters.yolo.answer_stream import answered_views
     from kd_steps.adapters.yolo.answering import asked_teacher, view_source
+    from kd_steps.core.cache_keys import CacheKeys
 
     section, places = params.cache_logits, {image.digest: place for place, image in enumerate(images)}
-    keys = teacher_cache.CacheKeys(list(places), plan.all_views())
+    keys = CacheKeys(list(places), plan.all_views())
     teacher = asked_teacher(params, model, header.classes, more_weights)
     views = view_source(params, images, plan, header.augmentation_digest)
     with sole_writer(folder), tqdm(total=len(keys), unit="view", desc=str(folder)) as progress:

@@ -11,9 +11,9 @@ from kd_steps.params import Params
 if TYPE_CHECKING:
     from kd_steps.adapters.prepared import PreparedSet, TrainingSet
     from kd_steps.adapters.sidecar import Sidecar
-    from kd_steps.adapters.teacher_cache import CacheKeys
     from kd_steps.adapters.yolo.models import Detector
     from kd_steps.core.cache_header import CacheHeader
+    from kd_steps.core.cache_keys import CacheKeys
     from kd_steps.core.views import ViewPlan
 
 
@@ -46,8 +46,8 @@ def cache_setting(params: Params, prepared: PreparedSet, teacher_folder: Path) -
         ValueError: the teacher's weight file is not the one its sidecar describes.
     """
     from kd_steps.adapters.prepared import distillation_set, load_unlabelled
-    from kd_steps.adapters.teacher_cache import CacheKeys
     from kd_steps.adapters.yolo.answering import cache_header, distillation_plan, trained
+    from kd_steps.core.cache_keys import CacheKeys
 
     plan, data = distillation_plan(params), distillation_set(prepared, load_unlabelled())
     sidecar, teacher = trained(params, teacher_folder)

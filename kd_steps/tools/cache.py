@@ -14,11 +14,12 @@ from typing import TYPE_CHECKING, Any
 from kd_steps.stage_entry import set_environment
 
 if TYPE_CHECKING:
-    from kd_steps.adapters.teacher_cache import TeacherCache, ViewOfImage
+    from kd_steps.adapters.teacher_cache import TeacherCache
     from kd_steps.adapters.yolo.teacher import Teacher
     from kd_steps.adapters.yolo.views import ViewDataset
     from kd_steps.core.answer_errors import AnswerErrors
     from kd_steps.core.cache_header import CacheHeader
+    from kd_steps.core.cache_keys import ViewOfImage
     from kd_steps.params import Params
 
 CACHE, MODELS = Path("data/cache"), Path("models")

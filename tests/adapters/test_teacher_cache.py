@@ -13,14 +13,8 @@ from cache_writer import HEADER, IMAGES, KEYS, SHARD_VIEWS, Answers, fill, view_
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kd_steps.adapters.teacher_cache import (
-    CacheError,
-    CacheKeys,
-    TeacherCache,
-    ViewOfImage,
-    open_for_writing,
-    write_shards,
-)
+from kd_steps.adapters.teacher_cache import CacheError, TeacherCache, open_for_writing, write_shards
+from kd_steps.core.cache_keys import CacheKeys, ViewOfImage
 from kd_steps.core.views import View, plan_views
 
 

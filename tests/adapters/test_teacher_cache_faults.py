@@ -12,12 +12,7 @@ from pathlib import Path
 import pytest
 from cache_writer import HEADER, IMAGES, KEYS, Answers, fill
 
-from kd_steps.adapters.teacher_cache import (
-    CacheError,
-    TeacherCache,
-    open_for_writing,
-    write_shards,
-)
+from kd_steps.adapters.teacher_cache import CacheError, TeacherCache, open_for_writing, write_shards
 
 REPOSITORY = Path(__file__).parents[2]
 

@@ -204,7 +204,8 @@ def memory_of(kind: str, pictures: int, folder: Path) -> dict[str, float]:
     sys.path.insert(0, str(ROOT / "tests"))
     from cache_fixture import FULL, made_up_view
 
-    from kd_steps.adapters.teacher_cache import CacheKeys, TeacherCache, open_for_writing, write_shards
+    from kd_steps.adapters.teacher_cache import TeacherCache, open_for_writing, write_shards
+    from kd_steps.core.cache_keys import CacheKeys
     from kd_steps.core.views import View
 
     header = replace(

@@ -144,8 +144,9 @@ def _ours(arm: Arm, params: Any, folder: Path) -> dict[str, Any]:
 def _cache(params: Any, plan: Any, pictures: list[Any], folder: Path) -> tuple[Any, dict[str, Any]]:
     """Build the cache of a run, or go on with it; and what it cost."""
     from kd_steps.adapters.files import read_json, write_json
-    from kd_steps.adapters.teacher_cache import CacheKeys, TeacherCache
+    from kd_steps.adapters.teacher_cache import TeacherCache
     from kd_steps.adapters.yolo.answering import cache_header
+    from kd_steps.core.cache_keys import CacheKeys
     from kd_steps.edge.contract import canonical_digest
     from kd_steps.teaching.cache_filling import fill
 

@@ -46,8 +46,9 @@ def test_two_teachers_fill_one_cache_and_teach_one_student(project):
 
 
 def test_the_cache_holds_the_mean_of_both(project):
-    from kd_steps.adapters.teacher_cache import CacheKeys, TeacherCache
+    from kd_steps.adapters.teacher_cache import TeacherCache
     from kd_steps.adapters.yolo.answering import cache_header, distillation_plan, frozen, trained, view_source
+    from kd_steps.core.cache_keys import CacheKeys
 
     with_more(project, more(project, weight=3.0))
     cache_logits.main()

@@ -8,14 +8,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from kd_steps.adapters.sources.part_drawing import (
-    SUBPIXEL_BITS,
-    Colour,
-    draw_body,
-    draw_pads,
-    draw_shadow,
-    draw_silkscreen,
-)
+from kd_steps.adapters.sources.part_drawing import draw_body, draw_pads, draw_shadow, draw_silkscreen
+from kd_steps.adapters.sources.pen import SUBPIXEL_BITS, Colour
 from kd_steps.core.board_wiring import Wiring, wire_board
 from kd_steps.core.boards import Board
 

@@ -12,8 +12,9 @@ from torch.utils.data import DataLoader
 from view_fixture import PLACES, PLAN, content, view_dataset
 
 from kd_steps.adapters.prepared import load_prepared
-from kd_steps.adapters.teacher_cache import CacheKeys, TeacherCache, open_for_writing, write_shards
+from kd_steps.adapters.teacher_cache import TeacherCache, open_for_writing, write_shards
 from kd_steps.core.answers import Answer
+from kd_steps.core.cache_keys import CacheKeys
 from kd_steps.core.cache_rows import AnsweredView
 from kd_steps.core.neck import NeckAnswer
 from kd_steps.core.teacher_records import TeacherRecord

@@ -9,7 +9,8 @@ import torch
 from cache_fixture import FULL
 from training_fixture import decided_model
 
-from kd_steps.adapters.teacher_cache import CacheKeys, TeacherCache, open_for_writing, write_shards
+from kd_steps.adapters.teacher_cache import TeacherCache, open_for_writing, write_shards
+from kd_steps.core.cache_keys import CacheKeys
 from kd_steps.core.cache_rows import AnsweredView
 from kd_steps.core.losses.box_term import decode_sides
 from kd_steps.core.neck import pooled_channels, spatial_attention
