@@ -37,6 +37,7 @@ CONTENTS = {
     "answers, attention": {"attention": True, "pooled": False, "max_vectors": 0, "pixels": False},
     "answers, attention, vectors": {"attention": True, "pooled": False, "max_vectors": 48, "pixels": False},
     "answers, attention, pixels": {"attention": True, "pooled": False, "max_vectors": 0, "pixels": True},
+    "the default": {"attention": True, "pooled": False, "max_vectors": 48, "pixels": True},
     "everything": {"attention": True, "pooled": True, "max_vectors": 48, "pixels": True},
 }
 

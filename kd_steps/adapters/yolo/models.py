@@ -20,6 +20,7 @@ from kd_steps.core.class_names import class_difference
 from kd_steps.core.new_classes import extend_class_rows
 
 Detector = DetectionModel  # what stages call it: they know nothing of Ultralytics
+OF_A_PLACE = {"args", "pt_path"}  # what Ultralytics attaches to a model: of a training, and of the file it came from
 NEW_CLASS_PRIOR = 0.01  # score a new class starts with, as in the focal loss paper (arXiv 1708.02002)
 
 
@@ -245,10 +246,16 @@ def _wider(conv: nn.Conv2d, more: int) -> nn.Conv2d:
 
 
 def save_weights(model: DetectionModel, path: Path) -> None:
-    """Write a plain Ultralytics checkpoint: nothing of Retort is needed to load it."""
+    """Write a plain Ultralytics checkpoint: nothing of Retort is needed to load it.
+
+    Its bytes are those of the weights alone, so that its digest is the same wherever they were trained. The arguments
+    of a training name its folder and whether it was resumed; Ultralytics attaches its own when it loads a checkpoint.
+    """
     plain = copy.deepcopy(model).half().cpu()
     plain.__class__ = DetectionModel
     plain.criterion = None
+    for name in OF_A_PLACE & vars(plain).keys():
+        delattr(plain, name)
     with atomic_path(path) as temporary, temporary.open("wb") as stream:
         torch.save({"model": plain, "epoch": -1, "train_args": {}}, stream)
 

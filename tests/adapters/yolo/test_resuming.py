@@ -11,6 +11,8 @@ import pytest
 import torch
 from trainer_fixture import DeadlyAnswers, train_in_own_process, training_of
 
+from kd_steps.adapters.files import sha256_of
+
 EPOCHS = 4
 
 
@@ -72,6 +74,23 @@ def test_a_resumed_training_ends_with_the_same_weights(killed, expected, tmp_pat
     live, average = ended(run)
     assert same(live, expected[0])
     assert same(average, expected[1])
+
+
+def test_a_resumed_training_leaves_the_same_file_in_another_folder(whole, killed, expected, tmp_path):
+    """So that nothing which depends on the weights is made again."""
+    from kd_steps.adapters.yolo.models import load_weights, save_weights
+    from kd_steps.adapters.yolo.training import train
+
+    run = copy_of(killed, tmp_path)
+    digests = set()
+    for one in (whole, run):
+        save_weights(train(one), one.folder / "weights.pt")
+        digest = sha256_of(one.folder / "weights.pt")
+        digests.add(digest)
+        again = load_weights(one.folder / "weights.pt", digest)
+        save_weights(again, one.folder / "again.pt")
+        digests.add(sha256_of(one.folder / "again.pt"))
+    assert len(digests) == 1
 
 
 def test_a_kill_between_the_two_files_costs_an_epoch_and_nothing_else(whole, killed, expected, tmp_path):
