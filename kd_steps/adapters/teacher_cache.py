@@ -230,8 +230,8 @@ class TeacherCache:
         """The view itself, where pixels are kept.
 
         Returns:
-            Pixels, uint8 of shape (3, height, width), RGB; and labels, float32 of shape (objects, 5): class, centre,
-            width and height as shares of the view. None where pixels are not kept.
+            Pixels, uint8 of shape (3, height, width), RGB, unpacked for this call alone; and labels, float32 of shape
+            (objects, 5): class, centre, width and height as shares of the view. None where pixels are not kept.
 
         Raises:
             CacheError: the cache does not hold that view.

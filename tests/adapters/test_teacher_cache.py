@@ -45,6 +45,8 @@ def test_round_trip(tmp_path, content):
         if kept is not None:
             assert np.array_equal(kept[0], put.pixels)
             assert np.array_equal(kept[1], put.labels)
+            kept[0][:] = 0  # the caller's own
+            assert np.array_equal(cache.sample(key.image, key.view)[0], put.pixels)
     assert any(len(view_of(key, header).record.many.anchors) == 0 for key in KEYS), "one without anchors is among them"
     assert any(len(view_of(key, header).labels) == 0 for key in KEYS), "one without objects is among them"
     assert cache.bytes == sum(path.stat().st_size for path in tmp_path.glob("*.arrow"))

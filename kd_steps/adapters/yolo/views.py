@@ -34,7 +34,10 @@ class ViewMismatchError(ValueError):
 
 
 class Records(Protocol):
-    """Gives the teacher's answer to a view of a picture; and the view with its labels, where views are kept."""
+    """Gives the teacher's answer to a view of a picture; and the view with its labels, where views are kept.
+
+    The pixels are the caller's own, to write to as well.
+    """
 
     @property
     def keeps_views(self) -> bool: ...
@@ -201,7 +204,7 @@ def _kept(image: LabelledImage, pixels: NDArray[np.uint8], labels: NDArray[np.fl
         "im_file": str(image.path),
         "ori_shape": (image.size_wh_px[1], image.size_wh_px[0]),
         "resized_shape": side,
-        "img": torch.from_numpy(pixels.copy()),
+        "img": torch.from_numpy(pixels),
         "cls": objects[:, :1],
         "bboxes": objects[:, 1:],
         "batch_idx": torch.zeros(len(objects)),
