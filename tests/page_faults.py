@@ -1,10 +1,14 @@
 """How many pages the kernel must map for a step whose predecessors freed as much as it takes."""
 
 import ctypes
+import platform
 import resource
+
+import pytest
 
 BLOCKS, BLOCK_BYTES, PAGE_BYTES = 20, 8 << 20, 4096
 PAGES = BLOCKS * BLOCK_BYTES // PAGE_BYTES
+needs_glibc = pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc can be told so")
 
 
 def pages_of_a_step():

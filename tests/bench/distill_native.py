@@ -14,6 +14,7 @@ from ultralytics.models.yolo.detect import DetectionTrainer
 from ultralytics.nn.distill_model import DistillationModel
 from ultralytics.nn.tasks import DetectionModel
 
+from kd_steps.adapters.yolo.models import switch_off_integrations
 from kd_steps.adapters.yolo.precision import Precision, choose_precision
 from kd_steps.adapters.yolo.trainer import RetortTrainer
 from kd_steps.adapters.yolo.training_model import TrainingModel
@@ -73,6 +74,7 @@ def default_trainer(
     **changes: Any,
 ) -> DetectionTrainer:
     """Ultralytics' own trainer, pictures in memory, with its defaults on this machine but for ``changes``."""
+    switch_off_integrations()  # ours does so itself; a fresh Ultralytics would start tracking runs
     epochs = params.distill.epochs
     options = {
         "model": STUDENT_MODEL,

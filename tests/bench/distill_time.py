@@ -32,9 +32,6 @@ def ultralytics_seconds(kind: str, params: Any, pictures: list[Any], folder: Pat
     from distill_native import PreciseTrainer, default_trainer
     from ultralytics.models.yolo.detect import DetectionTrainer
 
-    from kd_steps.adapters.yolo.models import switch_off_integrations
-
-    switch_off_integrations()
     changes = {
         "default-native": {"distill_model": str(setting.TEACHER / "weights.pt")},
         "precise-updates": {"nbs": params.distill.nominal_batch},

@@ -91,6 +91,9 @@ def ultralytics_default(data: Path, folder: Path) -> Any:
     """Ultralytics as a user would run it on this machine, with pictures in memory."""
     from ultralytics.models.yolo.detect import DetectionTrainer
 
+    from kd_steps.adapters.yolo.models import switch_off_integrations
+
+    switch_off_integrations()
     options = {
         "model": "yolo11n.yaml",
         "data": str(data),
@@ -152,9 +155,7 @@ def ours(data: Path, folder: Path, precision: str) -> Any:
 def measured(arm: str, data: Path, folder: Path) -> tuple[float, int]:
     """Seconds of an epoch of one arm, and the peak memory of this process in bytes."""
     from kd_steps.adapters.yolo.freed_memory import GLIBC_TRIM_BYTES, keep_freed_memory
-    from kd_steps.adapters.yolo.models import switch_off_integrations
 
-    switch_off_integrations()
     if arm == "ultralytics-default":
         trainer = ultralytics_default(data, folder)
     else:

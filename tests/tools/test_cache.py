@@ -8,13 +8,7 @@ from pathlib import Path
 
 import pytest
 from cache_tool import none_at_all, own_teacher, parts, run, unfinished
-from training_fixture import (
-    decided_model,
-    params_of,
-    stage_environment,
-    write_model,
-    write_params,
-)
+from training_fixture import decided_model, params_of, stage_environment, write_model, write_params
 
 from kd_steps.adapters.files import read_json, write_json
 

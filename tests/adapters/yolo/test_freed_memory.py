@@ -1,16 +1,14 @@
 """What a process keeps of the memory that its steps free."""
 
-import platform
 import subprocess
 import sys
 
-import pytest
-from page_faults import PAGES
+from page_faults import PAGES, needs_glibc
 
 from kd_steps.adapters.yolo.freed_memory import GLIBC_TRIM_BYTES, MOST_KEPT_BYTES
 
 
-@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc can be told so")
+@needs_glibc
 def test_a_step_finds_the_memory_of_the_step_before():
     pages = {}
     for most in (MOST_KEPT_BYTES, GLIBC_TRIM_BYTES):

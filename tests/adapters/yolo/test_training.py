@@ -1,14 +1,13 @@
 """Training through Ultralytics' trainer: the teacher's terms, resume, and what is left behind."""
 
 import math
-import platform
 import shutil
 from dataclasses import replace
 from functools import partial
 
 import pytest
 import torch
-from page_faults import PAGES, pages_of_a_step
+from page_faults import PAGES, needs_glibc, pages_of_a_step
 from pickle_modules import modules_in
 from trainer_fixture import rows_of
 from training_fixture import CLASSES, decided_model, params_of, tree_digest
@@ -127,7 +126,7 @@ def test_same_seed_same_weights(training_project, distilled, tmp_path):
     assert all(torch.equal(value, model.state_dict()[name]) for name, value in again.state_dict().items())
 
 
-@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc can be told so")
+@needs_glibc
 def test_a_training_on_a_cpu_keeps_the_memory_that_its_steps_free(training_project, tmp_path):
     from kd_steps.adapters.yolo.freed_memory import keep_freed_memory
     from kd_steps.adapters.yolo.trainer import RetortTrainer
