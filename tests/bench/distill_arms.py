@@ -78,12 +78,14 @@ def run_arm(arm: Arm, seed: int, folder: Path) -> dict[str, Any]:
         seed: of initial weights, order, views and, with few labels, of their choice.
         folder: where it keeps its checkpoints and its cache; an interrupted run goes on there.
     """
+    from kd_steps.adapters.sidecar import read_sidecar
+
     params = setting.parameters(seed + arm.seed_offset, arm.epochs, arm.nominal_batch, arm.views)
     trainings = {"native": _native, "default": _default}
     measured = trainings.get(arm.kind, _ours)(arm, params, folder)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     taught = arm.kind in ("cached", "live", "native")
-    teacher = {"teacher_sha256": setting.teacher()[0].sha256} if taught else {}
+    teacher = {"teacher_sha256": read_sidecar(setting.TEACHER).sha256} if taught else {}
     return {"seed": seed, "epochs": arm.epochs, "labels": arm.labels, "peak_memory_bytes": peak, **teacher, **measured}
 
 
@@ -97,10 +99,10 @@ def training_pictures(arm: Arm, seed: int) -> list[Any]:
 
 def training_run(params: Any, pictures: list[Any], plan: Any, folder: Path, distillation: Any = None) -> Any:
     """The student's training; the test split is looked at once, at its end."""
+    from kd_steps.adapters.contract_source import current_contract
     from kd_steps.adapters.yolo.models import build_model
     from kd_steps.adapters.yolo.recipe import training_run as run_of
 
-    sidecar, _ = setting.teacher()
     return run_of(
         params,
         params.distill,
@@ -109,7 +111,7 @@ def training_run(params: Any, pictures: list[Any], plan: Any, folder: Path, dist
         pictures,
         setting.pictures("test"),
         plan,
-        sidecar.contract.augmentation_digest,
+        current_contract(params.preprocessing, params.augmentation).augmentation_digest,
         folder,
         distillation,
         keep="last",
@@ -122,13 +124,14 @@ def _ours(arm: Arm, params: Any, folder: Path) -> dict[str, Any]:
     from kd_steps.adapters.yolo.training import train
     from kd_steps.teaching.student_training import distillation_of
 
-    pictures, (_, model) = training_pictures(arm, params.seed), setting.teacher()
+    pictures = training_pictures(arm, params.seed)
     plan = distillation_plan(params) if arm.kind == "cached" else fresh_views_plan(params.distill)
     distillation, teacher, told = None, None, {"teacher_forwards": 0}
     if arm.kind == "cached":
-        cache, told = _cache(params, plan, pictures, folder)
+        model, cache, told = _cache(params, plan, pictures, folder)
         distillation = distillation_of(params, model, cached=cache)
     elif arm.kind == "live":
+        _, model = setting.teacher()
         teacher = frozen(params, model)
         distillation = distillation_of(params, model, live=teacher.answer)
     run = training_run(params, pictures, plan, folder, distillation)
@@ -141,8 +144,8 @@ def _ours(arm: Arm, params: Any, folder: Path) -> dict[str, Any]:
     }
 
 
-def _cache(params: Any, plan: Any, pictures: list[Any], folder: Path) -> tuple[Any, dict[str, Any]]:
-    """Build the cache of a run, or go on with it; and what it cost."""
+def _cache(params: Any, plan: Any, pictures: list[Any], folder: Path) -> tuple[Any, Any, dict[str, Any]]:
+    """The teacher, the cache of a run (built, or gone on with), and what it cost."""
     from kd_steps.adapters.files import read_json, write_json
     from kd_steps.adapters.teacher_cache import TeacherCache
     from kd_steps.adapters.yolo.answering import cache_header
@@ -159,7 +162,7 @@ def _cache(params: Any, plan: Any, pictures: list[Any], folder: Path) -> tuple[A
         write_json(note, {"cache_seconds": round(time.monotonic() - started, 1), "teacher_forwards": forwards})
     cache = TeacherCache(folder / "cache", header, CacheKeys([p.digest for p in pictures], plan.all_views()))
     size = {"views": plan.views, "closing_views": plan.closing_views, "bytes": cache.bytes}
-    return cache, {**read_json(note), **size, "bytes_per_view": round(cache.bytes / len(cache))}
+    return model, cache, {**read_json(note), **size, "bytes_per_view": round(cache.bytes / len(cache))}
 
 
 def _native(arm: Arm, params: Any, folder: Path) -> dict[str, Any]:
@@ -169,7 +172,8 @@ def _native(arm: Arm, params: Any, folder: Path) -> dict[str, Any]:
     from kd_steps.adapters.yolo.recipe import fresh_views_plan
     from kd_steps.adapters.yolo.training import results_of
 
-    shutil.rmtree(folder, ignore_errors=True)  # it does not resume
+    setting.teacher()  # trained here where there is none yet
+    shutil.rmtree(folder, ignore_errors=True)  # this arm does not resume
     run = training_run(params, setting.pictures("train"), fresh_views_plan(params.distill), folder)
     options = {**run.options, "distill_model": str(setting.TEACHER / "weights.pt")}
     NativeTrainer(replace(run, options=options)).train()
