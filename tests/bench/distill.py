@@ -147,13 +147,18 @@ def write(runs: list[dict[str, Any]]) -> None:
 
 
 def tables(found: dict[str, Any]) -> str:
-    """What RESULTS.md shows: arms and differences as Markdown."""
-    lines = ["| arm | seeds | mAP50-95 | mAP50 | training, s | cache, s |", "| --- | --- | --- | --- | --- | --- |"]
+    """What RESULTS.md shows, as Markdown: what the arms reach, what they cost, and how they differ."""
+    lines = ["| arm | seeds | mAP50-95 | mAP50 |", "| --- | --- | --- | --- |"]
     for name, arm in found["arms"].items():
         scores = [", ".join(f"{score:.1f}" for score in arm[key]) for key in ("map50_95", "map50")]
+        lines.append(f"| `{name}` | {', '.join(map(str, arm['seeds']))} | {' | '.join(scores)} |")
+    lines += ["", "| arm | training, s | cache, s | teacher forwards | cache, MB | peak memory, GB |"]
+    lines.append("| --- |" + " --- |" * 5)
+    for name, arm in found["arms"].items():
         times = [", ".join(f"{s:,.0f}" for s in arm.get(key, [])) or "–" for key in ("seconds", "cache_seconds")]
-        seeds = ", ".join(map(str, arm["seeds"]))
-        lines.append(f"| `{name}` | {seeds} | {' | '.join([*scores, *times])} |")
+        stored = f"{max(arm['bytes']) / 1e6:,.0f}" if "bytes" in arm else "–"
+        peak = f"{max(arm['peak_memory_bytes']) / 1e9:.2f}"
+        lines.append(f"| `{name}` | {' | '.join([*times, format(arm['teacher_forwards'], ','), stored, peak])} |")
     lines += ["", "| difference, points | mean | 95 % interval | seeds | bar |", "| --- | --- | --- | --- | --- |"]
     lines += [f"| `{name}` | {_told(name, d)} |" for name, d in found["differences"].items()]
     return "\n".join(lines)
