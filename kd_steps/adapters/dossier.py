@@ -12,9 +12,11 @@ import cv2
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from kd_steps.adapters.files import atomic_path
+from kd_steps.core.label_places import label_places
 
 TEMPLATE = "dossier.html.j2"
 LARGEST_SIDE_PX = 640
+LETTERS_A_WIDTH = 24  # font sizes that a picture is wide
 SIGNS = {"truth": "", "hit": "✓ ", "false": "✗ ", "missed": "missed ", "unknown": "not known: "}
 
 
@@ -48,6 +50,13 @@ class Panel:
     def alternative(self) -> str:
         """What the panel shows, for people who do not see it."""
         return f"{self.name}: {self.told}. " + ", ".join(box.label for box in self.boxes)
+
+    def labels(self, size_px: tuple[int, int]) -> list[tuple[float, float, str]]:
+        """Left end and baseline, px, and words of each box's label, in a picture of this width and height."""
+        corners = [(box.x_px, box.y_px, box.x_px + box.width_px, box.y_px + box.height_px) for box in self.boxes]
+        words = [box.label for box in self.boxes]
+        places = label_places(corners, words, size_px, size_px[0] / LETTERS_A_WIDTH)
+        return [(x, y, label) for (x, y), label in zip(places, words, strict=True)]
 
 
 @dataclass(frozen=True)
@@ -91,6 +100,6 @@ def write_dossier(path: Path, findings: Mapping[str, Any]) -> None:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    page = environment.get_template(TEMPLATE).render(**findings)
+    page = environment.get_template(TEMPLATE).render(letters_a_width=LETTERS_A_WIDTH, **findings)
     with atomic_path(path) as temporary:
         temporary.write_text(page, encoding="utf-8")
