@@ -18,6 +18,7 @@ TABLE_WIDTH = 120
 app = typer.Typer(help=__doc__, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 cache_app = typer.Typer(help="The teacher cache: is it exact, and what is in it.", no_args_is_help=True)
 app.add_typer(cache_app, name="cache")
+AssistantOption = Annotated[str | None, typer.Option(metavar="NAME", help="The cache that this assistant learnt from.")]
 
 
 def main() -> None:
@@ -123,6 +124,7 @@ def ui(
 def cache_verify(
     sample: Annotated[int, typer.Option(min=1, help="Views that the teacher answers again.")] = 64,
     seed: Annotated[int, typer.Option(help="Of their choice.")] = 0,
+    assistant: AssistantOption = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Check every shard's bytes, and let the teacher answer some stored views again.
@@ -130,18 +132,22 @@ def cache_verify(
     The largest errors of class probability (limit 0.001) and box side (0.05 px) decide, and that the pixels are the
     same. Exit code 1: not exact, or not usable: damaged, unfinished, or of another teacher, data or library.
     """
-    _run_tool("verify", "--sample", str(sample), "--seed", str(seed), *(["--json"] if as_json else []))
+    _run_tool(assistant, as_json, "verify", "--sample", str(sample), "--seed", str(seed))
 
 
 @cache_app.command("info")
-def cache_info(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False) -> None:
+def cache_info(
+    assistant: AssistantOption = None, as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False
+) -> None:
     """Show what the cache was made from, what it holds, and what each column takes."""
-    _run_tool("info", *(["--json"] if as_json else []))
+    _run_tool(assistant, as_json, "info")
 
 
-def _run_tool(*arguments: str) -> None:
-    """Look at the cache in a process of its own, which may load what this one may not."""
+def _run_tool(assistant: str | None, as_json: bool, *arguments: str) -> None:
+    """Look at a cache in a process of its own, which may load what this one may not."""
     _require_project()
+    arguments += ("--assistant", assistant) if assistant else ()
+    arguments += ("--json",) if as_json else ()
     done = subprocess.run([sys.executable, "-m", "kd_steps.tools.cache", *arguments], check=False)
     raise typer.Exit(done.returncode)
 

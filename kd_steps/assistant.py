@@ -9,10 +9,12 @@ import sys
 from pathlib import Path
 
 from kd_steps.adapters.files import write_json
-from kd_steps.params import Params, load_params
+from kd_steps.adapters.training_log import write_losses
+from kd_steps.params import load_params
 from kd_steps.stage_entry import run_stage
+from kd_steps.teaching.chain import CACHES, params_of_assistant
 
-MODELS, CACHES = Path("models"), Path("data/assistant_caches")
+MODELS = Path("models")
 
 
 def main() -> None:
@@ -33,6 +35,7 @@ def main() -> None:
     lesson = cached_lesson(params, prepared, teacher, cache, model)
     folder = MODELS / "assistants" / name
     measured = train_student(params, prepared, model, lesson, folder, "assistant", "kd_steps.assistant")
+    write_losses(folder / "results.csv", Path(f"plots/assistants/{name}.csv"))
     write_json(Path(f"metrics/assistants/{name}.json"), {**measured, "cache": filled})
 
 
@@ -45,24 +48,6 @@ def named() -> str:
     if len(sys.argv) != 2:
         raise ValueError("which assistant? `python -m kd_steps.assistant <name>`, or `dvc repro assistant@<name>`")
     return sys.argv[1]
-
-
-def params_of_assistant(params: Params, name: str) -> Params:
-    """Parameters whose ``distill`` section describes an assistant's training.
-
-    Raises:
-        ValueError: ``assistant.chain`` has no such name.
-    """
-    if name not in params.assistant.chain:
-        raise ValueError(f"assistant.chain has no '{name}'; there are: {', '.join(params.assistant.chain) or 'none'}")
-    step = params.assistant.chain[name]
-    told = {
-        "teacher": step.taught_by,
-        "model": step.model,
-        "weights_sha256": step.weights_sha256,
-        "epochs": step.epochs,
-    }
-    return params.model_copy(update={"distill": params.distill.model_copy(update=told)})
 
 
 if __name__ == "__main__":

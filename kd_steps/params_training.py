@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, get_args
 
 from pydantic import Field, field_validator, model_validator
 
 from kd_steps.params_types import Count, CountOrZero, Fraction, NonNegative, Positive, Section, Sha256
+
+TermName = Literal["class", "box", "attention", "channel", "feature", "relational"]
 
 
 class ScaledModel(Section):
@@ -170,12 +172,19 @@ class Distill(Training):
     relational_weight: NonNegative
     dynamic_strength: NonNegative
     calibrate_batches: CountOrZero
-    calibrate_share: Positive
+    calibrate_share: dict[TermName, Positive]
     gamma_epochs: NonNegative
     lr_guard_ratio: NonNegative
     lr_guard_factor: Annotated[float, Field(gt=0, lt=1)]
     lr_guard_floor: Annotated[float, Field(gt=0, le=1)]
     phases: Phases
+
+    @model_validator(mode="after")
+    def _a_share_each(self) -> Distill:
+        weighty = [name for name in get_args(TermName) if getattr(self, f"{name}_weight")]
+        if self.calibrate_batches and (bare := [name for name in weighty if name not in self.calibrate_share]):
+            raise ValueError(f"calibrate_share gives none to {', '.join(bare)}, which calibrate_batches needs")
+        return self
 
 
 class FewShot(Section):

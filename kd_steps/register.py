@@ -22,6 +22,7 @@ from kd_steps.stage_entry import run_stage
 if TYPE_CHECKING:
     from kd_steps.adapters.tracking import StageRecord, Store
     from kd_steps.adapters.tracking_versions import Registered
+    from kd_steps.params_training import AssistantStep
 
 METRICS, MODELS, ENGINES = Path("metrics"), Path("models"), Path("models/engines")
 RECEIPT = METRICS / "registration.json"
@@ -65,6 +66,7 @@ def main() -> None:
     gate = read_json(METRICS / "gate.json")
     manifests = {target: _proved_manifest(ENGINES / target) for target in passed_targets(gate)}
     records = [_record(stage, gate, manifests) for stage in STAGE_FILES]
+    records += [_assistant_record(name, step) for name, step in params.assistant.chain.items()]
     tags = {**lineage_of(root), "gate": "passed" if gate["passed"] else "failed"}
     with tracking.open_store(root, params.register_.experiment) as store:
         runs = tracking.log_result(store, _digest_of(records, manifests), tags, records)
@@ -119,6 +121,20 @@ def _record(stage: str, gate: Mapping[str, Any], manifests: Mapping[str, Manifes
         curves=read_curve(curve) if curve and curve.is_file() else (),
         files=tuple(path for path in (metrics_file, *files) if path and path.is_file()),
         failed=stage == "gate" and not gate["passed"],
+    )
+
+
+def _assistant_record(name: str, step: AssistantStep) -> StageRecord:
+    from kd_steps.adapters.tracking import StageRecord
+    from kd_steps.adapters.training_log import read_curve
+
+    folder = MODELS / "assistants" / name
+    return StageRecord(
+        stage=f"assistant@{name}",
+        params=step.model_dump(mode="json"),
+        metrics=read_json(METRICS / f"assistants/{name}.json"),
+        curves=read_curve(folder / "results.csv"),
+        files=(METRICS / f"assistants/{name}.json", folder / "sidecar.json"),
     )
 
 

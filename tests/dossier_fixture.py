@@ -248,8 +248,9 @@ def _write_model(root: Path, kind: str) -> None:
         "versions": {"torch": "2.15.0", "ultralytics": "8.4.190"},
     }
     write(folder / "sidecar.json", sidecar)
-    lines = ["epoch,time,train/box_loss,metrics/mAP50-95(B)"]
-    lines += [f"{e},{e * 1.5},{2.0 / e},{0.1 * e}" for e in range(1, 4)]
+    taught = kind != "teacher"
+    lines = ["epoch,time,train/box_loss,metrics/mAP50-95(B)" + ",train/kd_class,train/kd_feature" * taught]
+    lines += [f"{e},{e * 1.5},{2.0 / e},{0.1 * e}" + f",{3.0 / e},{4.0 / e}" * taught for e in range(1, 4)]
     (folder / "results.csv").write_text("\n".join(lines) + "\n")
     metrics: dict[str, Any] = {"epochs": 3, "val_map50": 0.88, "val_map50_95": 0.6}
     if kind == "few_shot":

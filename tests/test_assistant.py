@@ -7,6 +7,7 @@ import subprocess
 import sys
 
 import pytest
+from cache_tool import run
 from training_fixture import (
     SMALL,
     TRAINING,
@@ -20,11 +21,11 @@ from training_fixture import (
     write_training_project,
 )
 
-from kd_steps import assistant
 from kd_steps.adapters.files import read_json
 from kd_steps.adapters.sidecar import read_sidecar
 from kd_steps.params import load_params
 from kd_steps.params_training import AssistantStep
+from kd_steps.teaching.chain import params_of_assistant
 
 CHAIN = {
     "wide": {"taught_by": "teacher", "model": {**SMALL, "width_multiple": 0.14}, "epochs": 2},
@@ -57,7 +58,7 @@ def test_an_assistant_may_start_from_pinned_weights(taught):
     step = {"taught_by": "teacher", "model": "mine.pt", "weights_sha256": "a" * 64, "epochs": 1}
     params = load_params(taught / "params.yaml")
     chain = params.assistant.model_copy(update={"chain": {"mine": AssistantStep(**step)}})
-    told = assistant.params_of_assistant(params.model_copy(update={"assistant": chain}), "mine").distill
+    told = params_of_assistant(params.model_copy(update={"assistant": chain}), "mine").distill
     assert (told.model, told.weights_sha256, told.epochs) == ("mine.pt", "a" * 64, 1)
 
 
@@ -73,8 +74,26 @@ def test_each_is_taught_by_the_one_before_it_from_a_cache_of_its_own(taught):
         found = read_json(taught / f"metrics/assistants/{name}.json")
         assert found["cache"]["teacher_forwards"] == found["cache"]["views"] == views
         assert found["epochs"] == CHAIN[name]["epochs"]
+        plotted = (taught / f"plots/assistants/{name}.csv").read_text().splitlines()
+        assert plotted[0] == "epoch,loss,value"
+        assert any(line.startswith("1,kd_class,") for line in plotted)
     header = read_json(taught / "data/assistant_caches/thin/header.json")
     assert header["teacher_sha256"] == wide.sha256
+
+
+def test_an_assistants_cache_can_be_looked_at(taught, monkeypatch, capsys):
+    monkeypatch.chdir(taught)
+    (taught / "dvc.yaml").touch()
+    for name, teacher, views in (("wide", "models/teacher", 16), ("thin", "models/assistants/wide", 8)):
+        code, said, _ = run(capsys, "verify", "--sample", "3", "--assistant", name)
+        assert (code, said.splitlines()[-1]) == (0, "exact")
+        assert f"data/assistant_caches/{name}: " in said
+        assert f"answered again by {teacher}" in said
+        command = [sys.executable, "-m", "flows.cli", "cache", "info", "--assistant", name, "--json"]
+        told = json.loads(subprocess.run(command, env=stage_environment(), capture_output=True, check=True).stdout)
+        assert (told["cache"], told["views"]) == (f"data/assistant_caches/{name}", views)
+    code, _, said = run(capsys, "verify", "--assistant", "thick")
+    assert (code, said) == (1, "error: assistant.chain has no 'thick'; there are: wide, thin\n")
 
 
 def test_the_last_one_teaches_the_student(taught, tmp_path):
@@ -125,8 +144,8 @@ def test_a_name_that_is_none_is_told(taught, name, message):
 def test_only_the_network_and_the_epochs_are_an_assistants_own(tmp_path):
     write_params(tmp_path, **SECTIONS)
     params = params_of(tmp_path)
-    own = assistant.params_of_assistant(params, "wide").distill
+    own = params_of_assistant(params, "wide").distill
     changed = {key for key, value in own if value != getattr(params.distill, key)}
     assert changed == {"teacher", "model"}
     assert own.model.width_multiple == 0.14
-    assert assistant.params_of_assistant(params, "thin").distill.epochs == 1
+    assert params_of_assistant(params, "thin").distill.epochs == 1

@@ -82,8 +82,8 @@ def test_a_second_run_asks_nothing(cached, tmp_path, monkeypatch, capsys):
 def test_a_kill_loses_no_finished_shard(cached, tmp_path, monkeypatch):
     root = tmp_path / "killed"
     shutil.copytree(cached, root, ignore=shutil.ignore_patterns("cache", "cache.json"))
-    assert kill_when(root, "cache_logits", "data/cache/shard-mosaic-000-000.json") == signal.SIGKILL
-    finished = [path.stem for path in (root / "data/cache").glob("shard-*.json")]
+    assert kill_when(root, "cache_logits", "data/cache/shard-mosaic-000-000.sha256") == signal.SIGKILL
+    finished = [path.stem for path in (root / "data/cache").glob("shard-*.sha256")]
     assert len(finished) < 4
     kept = {name: d for name, d in tree_digest(root / "data/cache").items() if name.split(".")[0] in finished}
     monkeypatch.chdir(root)
@@ -168,7 +168,7 @@ def test_a_full_disk_ends_the_stage_plainly_and_the_next_run_goes_on(cached, tmp
         assert f"error: [Errno {errno.ENOSPC}]" in done.stderr
         assert os.strerror(errno.ENOSPC) in done.stderr
         assert "Traceback" not in done.stderr
-        finished = len(list(folder.glob("shard-*.json")))
+        finished = len(list(folder.glob("shard-*.sha256")))
         assert 0 < finished < 4
         subprocess.run(["mount", "-o", "remount,size=10m", str(folder)], check=True)
         done = run_stage_in(root, "cache_logits")

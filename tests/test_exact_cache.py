@@ -144,6 +144,34 @@ def content(sample, teacher=True):
     return found
 
 
+@settings(max_examples=4, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(
+    seed=st.integers(0, 2**32 - 1),
+    count=st.integers(1, 6),
+    processes=st.sampled_from([2, 3]),
+    workers=st.sampled_from([0, 2, 4]),
+    degrees=st.floats(0, 30),
+    perspective=st.floats(0, 0.001),
+    pixels=st.booleans(),
+)
+def test_any_number_of_processes_and_workers_gives_the_same_bytes(
+    project, models, tmp_path_factory, seed, count, processes, workers, degrees, perspective, pixels
+):
+    folder, plan = tmp_path_factory.mktemp("processes"), ViewPlan(2, 1, 1, 1)
+    images = pictures(folder, np.random.default_rng(seed), count)
+    kept = {}
+    for number in (1, processes):
+        params = parameters(project, seed=seed % 1000, processes=number, shard_views=4, batch=2, pixels=pixels)
+        gains = params.augmentation.model_copy(update={"degrees": degrees, "perspective": perspective})
+        params = params.model_copy(update={"augmentation": gains})
+        _, drawn, kept[number] = filled(params, folder / str(number), models["11"], images, plan)
+    assert tree_digest(folder / "1") == tree_digest(folder / str(processes))
+    places = [(epoch, index) for epoch in range(2) for index in range(count)]
+    loader = DataLoader(kept[processes], batch_size=None, sampler=places, num_workers=workers)
+    assert [content(sample) for sample in loader] == [content(kept[1][place]) for place in places]
+    assert [content(kept[1][p], teacher=False) for p in places] == [content(drawn[p], teacher=False) for p in places]
+
+
 @pytest.mark.parametrize(("family", "pixels"), [("11", True), ("26", False)])
 def test_number_of_loader_workers_does_not_count(project, models, tmp_path, family, pixels):
     plan = ViewPlan(epochs=3, closing_epochs=1, views=2, closing_views=1)

@@ -62,7 +62,7 @@ WORK = {
     "prepare": Work(".retort/prepare/incoming/*"),
     "validate": Work("report/data_docs"),
     "train_teacher": Work("models/teacher/resume/live.pt", resumes="goes on after its last finished epoch"),
-    "cache_logits": Work("data/cache/shard-mosaic-000-000.json", resumes="data/cache: resumed"),
+    "cache_logits": Work("data/cache/shard-mosaic-000-000.sha256", resumes="data/cache: resumed"),
     "distill": Work("models/student/resume/live.pt", resumes="goes on after its last finished epoch"),
     "few_shot": Work("models/few_shot/run"),
     "export": Work("models/engines/onnx-fp32"),
@@ -144,7 +144,7 @@ def test_killed_at_work_then_run_again(finished_project: FinishedProject, tmp_pa
 
 def finished_parts(root: Path) -> list[Path]:
     """What the killed stage had finished for good: shards of the cache with their notes, detections of engines."""
-    shards = [note.with_suffix(".arrow") for note in (root / "data/cache").glob("shard-*.json")]
+    shards = [note.with_suffix(".arrow") for note in (root / "data/cache").glob("shard-*.sha256")]
     return [*shards, *(root / "evaluation/detections").glob("[!.]*.parquet")]
 
 

@@ -23,6 +23,14 @@ MORE = {"weights": "more.pt", "weights_sha256": "0" * 64, "weight": 1.0, "classe
             {"distill.phases.warm_up.fraction": 0.3},
             "distill.phases: the three fractions must add up to 1, they add up to 1.1",
         ),
+        (
+            {"distill.calibrate_batches": 50, "distill.calibrate_share": {"class": 0.1, "channel": 0.1}},
+            "distill: calibrate_share gives none to box, feature, which calibrate_batches needs",
+        ),
+        (
+            {"distill.calibrate_share": {"boxes": 0.1}},
+            "distill.calibrate_share.boxes.[key]: Input should be 'class', 'box', 'attention', 'channel', 'feature'",
+        ),
         ({"export.targets": ["openvino-fp16"]}, "export.targets: must contain 'onnx-fp32'"),
         ({"export.targets": ["onnx-fp32", "onnx-fp32"]}, "export.targets: names a target twice"),
         ({"train_teacher.epochs": 0}, "train_teacher: epochs: 0 takes the weights as they are, but weights is null"),

@@ -13,6 +13,7 @@ from contextlib import chdir, redirect_stdout
 from pathlib import Path
 
 import pytest
+import yaml
 from dossier_fixture import build_project, engines_metrics, gate_verdict, write
 
 from kd_steps.adapters.tracking import open_store
@@ -104,8 +105,30 @@ def test_every_stage_has_a_run_with_params_metrics_and_curves(registered):
     assert by_name["gate"].data.metrics["rules/latency_ratio/ort-cpu-int8/value"] == pytest.approx(0.53)
     with open_store(registered, "retort") as store:
         curve = store.client.get_metric_history(by_name["train_teacher"].info.run_id, "curve/metrics/mAP50-95_B")
+        student = by_name["distill"].info.run_id
+        terms = [store.client.get_metric_history(student, f"curve/train/{name}") for name in ("kd_class", "kd_feature")]
     assert [(m.step, round(m.value, 3)) for m in curve] == [(1, 0.1), (2, 0.2), (3, 0.3)]
+    assert [[m.value for m in term] for term in terms] == [[3.0, 1.5, 1.0], [4.0, 2.0, 4 / 3]]
     assert {run.info.status for run in by_name.values()} == {"FINISHED"}
+
+
+def test_every_assistant_has_a_run_of_its_own(tmp_path):
+    root = build_project(tmp_path / "project")
+    file = root / "params.yaml"
+    params = yaml.safe_load(file.read_text())
+    params["assistant"]["chain"] = {"m": {"taught_by": "teacher", "model": "yolo11m.yaml", "epochs": 3}}
+    params["distill"]["teacher"] = "assistants/m"
+    file.write_text(yaml.safe_dump(params))
+    write(root / "metrics/assistants/m.json", {"val_map50_95": 0.5, "cache": {"teacher_forwards": 40}})
+    shutil.copytree(root / "models/student", root / "models/assistants/m")
+    done = register(root)
+    assert done.returncode == 0, done.stderr
+    (run,) = [run for run in runs(root) if run.data.tags.get("pipeline_stage") == "assistant@m"]
+    assert (run.data.params["model"], run.data.params["taught_by"]) == ("yolo11m.yaml", "teacher")
+    assert run.data.metrics["val_map50_95"] == 0.5
+    with open_store(root, "retort") as store:
+        assert len(store.client.get_metric_history(run.info.run_id, "curve/train/kd_class")) == 3
+        assert "sidecar.json" in {file.path for file in store.client.list_artifacts(run.info.run_id)}
 
 
 def test_receipt_names_what_was_registered(registered):

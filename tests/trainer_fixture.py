@@ -82,7 +82,7 @@ def training_of(project, folder, answers=Answers, weights=None, epochs=2, model_
     distillation = None
     if answers is not None:
         distillation = Distillation(
-            terms=TermWeights(1.0, 1.0, 1.0),
+            terms=TermWeights(class_weight=1.0, box_weight=1.0, attention_weight=1.0),
             weights_at=partial(constant, weights=weights or EpochWeights("all", 1.0, 1.0, 2.0)),
             cached=answers(params, images, plan, "a" * 64),
         )

@@ -9,8 +9,8 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from kd_steps.adapters.files import read_json
-from kd_steps.adapters.teacher_cache import HEADER, CacheError
+from kd_steps.adapters.cache_shards import open_shard
+from kd_steps.adapters.teacher_cache import HEADER, REPAIR, CacheError, stored_header
 from kd_steps.core.cache_header import CacheHeader
 
 ANCHOR_BYTES = 4
@@ -47,9 +47,7 @@ def cache_contents(folder: Path) -> CacheContents:
     Raises:
         CacheError: there is no cache, or a shard cannot be read.
     """
-    if not (folder / HEADER).exists():
-        raise CacheError(f"{folder}: no teacher cache; run `dvc repro cache_logits`")
-    header = read_json(folder / HEADER)
+    header = stored_header(folder)
     if header.get("answers") == "ema":
         raise CacheError(f"{folder}: empty, for distill.answers is ema: the student is its own teacher")
     if missing := [field.name for field in fields(CacheHeader) if field.name not in header]:
@@ -85,12 +83,10 @@ def cache_contents(folder: Path) -> CacheContents:
 
 def _batches(path: Path) -> list[Any]:
     try:
-        reader = pa.ipc.open_file(pa.memory_map(str(path)))
+        reader = open_shard(path)
         return [reader.get_batch(number) for number in range(reader.num_record_batches)]
     except pa.ArrowInvalid as error:
-        raise CacheError(
-            f"{path}: cannot be read ({error}); run `dvc repro -f cache_logits`, which makes only this shard again"
-        ) from error
+        raise CacheError(f"{path}: cannot be read ({error}); {REPAIR}, which makes only this shard again") from error
 
 
 def _sizes(column: Any) -> Any:

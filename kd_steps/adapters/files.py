@@ -57,13 +57,13 @@ def read_json(path: Path) -> Any:
 
     Raises:
         FileNotFoundError: names the file and the command that makes it.
-        ValueError: the file is torn.
+        ValueError: the file is torn or damaged.
     """
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise FileNotFoundError(f"{path}: no such file; `dvc repro` makes it") from error
-    except json.JSONDecodeError as error:
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise ValueError(f"{path}: not valid JSON ({error}); delete it, `dvc repro` makes it again") from error
 
 

@@ -1,9 +1,9 @@
 """The teacher cache on disk: sharded Arrow IPC, memory-mapped, resumable shard by shard.
 
 A shard holds one view of some pictures and is a pure function of the header and its name: workers, ranks and the order
-of writing cannot change it, and a schedule with more or fewer views leaves it as it is. Its sha256 stands in a note
-beside it, written last; a shard without a matching note is made again, alone. Nothing here is kept in memory a view: a
-key's place is computed, not looked up.
+of writing cannot change it, and a schedule with more or fewer views leaves it as it is. It says itself what it was made
+from; its seal is written last, and a shard without a matching one is made again, alone. Nothing here is kept in memory
+a view: a key's place is computed, not looked up.
 """
 
 from __future__ import annotations
@@ -15,40 +15,27 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
-
-from kd_steps.adapters.files import atomic_path, read_json, sha256_of, write_json
-from kd_steps.core.cache_header import CacheHeader
+from kd_steps.adapters.cache_shards import (
+    BATCH_ROWS,
+    SEAL_SUFFIX,
+    SUFFIX,
+    ShardPlace,
+    column_reader,
+    open_shard,
+    shard_fault,
+    shard_place,
+    write_shard,
+)
+from kd_steps.adapters.files import read_json, write_json
+from kd_steps.core.cache_header import VIEW_COUNTS, CacheHeader
 from kd_steps.core.cache_keys import CacheKeys, ViewOfImage, shard_prefix
-from kd_steps.core.cache_rows import AnsweredView, pack_row, unpack_record, unpack_sample
+from kd_steps.core.cache_rows import AnsweredView, unpack_record, unpack_sample
 from kd_steps.core.teacher_records import TeacherRecord
 from kd_steps.core.views import View
 
 HEADER = "header.json"
-VIEW_COUNTS = ("views", "closing_views")  # of the header; no shard depends on them
-BATCH_ROWS = 16  # of an Arrow batch: what writing holds in memory, and by which reading finds a row
-CODEC = "zstd"  # boards shrink tenfold and more, attention maps by half; it unpacks faster than PNG
-
-SCHEMA = pa.schema(
-    [
-        ("image", pa.string()),
-        ("closing", pa.bool_()),
-        ("view", pa.uint16()),
-        ("pixel_hash", pa.uint64()),
-        ("anchors", pa.binary()),  # int32, (n,)
-        ("class_logits", pa.binary()),  # float16, (n, classes)
-        ("box_bins", pa.binary()),  # kd_steps.core.bin_packing, (n, 4, bins)
-        ("one2one_anchors", pa.binary()),  # the same of the one-to-one branch, empty where there is none
-        ("one2one_logits", pa.binary()),
-        ("one2one_bins", pa.binary()),
-        ("attention", pa.binary()),  # uint8, (cells,), compressed
-        ("pooled", pa.binary()),  # float16, (channels,)
-        ("vector_rows", pa.binary()),  # int32, (k,)
-        ("vectors", pa.binary()),  # kd_steps.core.vector_packing, by level
-        ("pixels", pa.binary()),  # uint8, (3, height, width), compressed
-        ("labels", pa.binary()),  # float32, (objects, 5): class, centre, width and height as shares of the view
-    ]
-)
+# DVC does not see a bit that a disk has flipped, so it is told to look; what is whole is not made again.
+REPAIR = "run `dvc repro -f -s cache_logits`"
 
 
 class CacheError(ValueError):
@@ -59,22 +46,58 @@ def open_for_writing(folder: Path, header: CacheHeader) -> str:
     """Ready a folder for a cache with this header; finished shards of the same cache are kept.
 
     So are those of a cache that differs in the number of its views alone: another schedule asks only for what is new.
+    What a shard was made from it says itself, so that a damaged header costs no answers.
 
     Returns:
-        What was found: ``new``, ``resumed``, or which fields differ in the cache that had to go.
+        What was found: ``new``, ``resumed``, or what differs in the cache that had to go.
+
+    Raises:
+        CacheError: the cache there was answered in another number format, as by another machine; it is left as it is.
     """
     for torn in folder.glob(".shard-*"):  # of a kill, perhaps at a time with more shards
         torn.unlink()
+    note, shards = folder / HEADER, list(folder.glob(f"shard-*{SUFFIX}"))
+    found = "resumed" if note.exists() or shards else "new"
+    stored = _readable_header(note)
+    if found == "resumed" and (differences := header.differences(stored, but=VIEW_COUNTS)):
+        if any(place.answers_digest == header.answers_digest for path in shards if (place := shard_place(path))):
+            found = f"resumed; {HEADER} was damaged and is written anew"
+        elif not header.differences(stored, but=(*VIEW_COUNTS, "precision")):
+            raise CacheError(
+                f"{folder}: holds answers computed in {stored['precision']}, where this machine would take "
+                f"{header.precision}; nothing was changed. Set compute.precision so that they agree, or remove the "
+                "folder to have every view answered again"
+            )
+        else:
+            found = f"another cache stood here ({'; '.join(differences) if stored else 'its header is damaged'})"
+            for old in shards:
+                old.unlink()
+    if stored != header.to_dict():
+        write_json(note, header.to_dict())
+    return found
+
+
+def _readable_header(note: Path) -> dict[str, Any]:
+    """A stored header; empty where there is none or it cannot be read."""
+    try:
+        found = read_json(note)
+    except (ValueError, FileNotFoundError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def stored_header(folder: Path) -> dict[str, Any]:
+    """The header of a cache as it was written.
+
+    Raises:
+        CacheError: there is no cache, or its header cannot be read.
+    """
     note = folder / HEADER
-    stored = read_json(note) if note.exists() else None
-    if stored is not None and not (differences := header.differences(stored, but=VIEW_COUNTS)):
-        if stored != header.to_dict():
-            write_json(note, header.to_dict())
-        return "resumed"
-    for old in [*folder.glob("*.arrow"), *folder.glob("shard-*.json"), note]:
-        old.unlink(missing_ok=True)
-    write_json(note, header.to_dict())
-    return "new" if stored is None else "another cache stood here (" + "; ".join(differences) + ")"
+    if not note.exists():
+        raise CacheError(f"{folder}: no teacher cache; run `dvc repro cache_logits`")
+    if not (found := _readable_header(note)):
+        raise CacheError(f"{note}: damaged; {REPAIR}, which writes it again and asks no answer twice")
+    return found
 
 
 def write_shards(
@@ -98,61 +121,19 @@ def write_shards(
     Raises:
         OSError: the disk is full; finished shards stay, and the next run goes on behind them.
     """
-    planned, start = list(keys.shards(shard_views)), 0
-    for name, first, count in planned:
-        path = folder / f"{name}.arrow"
-        fresh = shard_fault(path, (first, count)) is not None
+    start, planned = 0, set[str]()
+    for name, first, count in keys.shards(shard_views):
+        path, place = folder / f"{name}{SUFFIX}", ShardPlace(name, first, count, header.answers_digest)
+        fresh = shard_fault(path) is not None or shard_place(path) != place
         if fresh:
-            _write_shard(path, header, keys[start : start + count], answer)
-            write_json(path.with_suffix(".json"), {"sha256": sha256_of(path), "first": first, "views": count})
+            part = keys[start : start + count]
+            write_shard(path, place, header, zip(part, answer(part), strict=True))
         on_shard(count, fresh)
         start += count
-    names = {name for name, _, _ in planned}
+        planned |= {path.name, f"{name}{SEAL_SUFFIX}"}
     for path in folder.glob("shard-*.*"):
-        if path.stem not in names:  # of a time with more views or smaller shards
+        if path.name not in planned:  # of a time with more views or smaller shards
             path.unlink()
-
-
-def _write_shard(
-    path: Path,
-    header: CacheHeader,
-    part: Sequence[ViewOfImage],
-    answer: Callable[[Sequence[ViewOfImage]], Iterator[AnsweredView]],
-) -> None:
-    answered = zip(part, answer(part), strict=True)
-    with atomic_path(path) as temporary, pa.ipc.new_file(str(temporary), SCHEMA) as writer:
-        while rows := [_row(key, view, header) for key, view in itertools.islice(answered, BATCH_ROWS)]:
-            writer.write_batch(pa.RecordBatch.from_pylist(rows, schema=SCHEMA))
-
-
-def _row(key: ViewOfImage, answered: AnsweredView, header: CacheHeader) -> dict[str, Any]:
-    packed = pack_row(answered, header)
-    squeezed = {n: pa.compress(packed[n], codec=CODEC, asbytes=True) for n in _sizes(header) if packed[n]}
-    return {"image": key.image, "closing": key.view.closing, "view": key.view.number, **packed, **squeezed}
-
-
-def _sizes(header: CacheHeader) -> dict[str, int]:
-    """The columns that are compressed, and their bytes before."""
-    return {"pixels": header.pixel_bytes, "attention": sum(header.cells)}
-
-
-def shard_fault(path: Path, keys: tuple[int, int] | None = None) -> str | None:
-    """What is wrong with a shard, or None.
-
-    Args:
-        path: of the shard.
-        keys: place of its first key among its view's, and how many it is to hold; None: whatever its note says.
-    """
-    note = path.with_suffix(".json")
-    if not path.exists() or not note.exists():
-        return "is missing or was not finished"
-    try:
-        told = read_json(note)
-    except ValueError:
-        return "was not finished (its note is torn)"
-    if keys is not None and (told.get("first"), told["views"]) != keys:
-        return f"holds {told['views']} pictures from {told.get('first')} on instead of {keys[1]} from {keys[0]} on"
-    return None if told["sha256"] == sha256_of(path) else "does not have the bytes that were written (sha256 differs)"
 
 
 class TeacherCache:
@@ -170,32 +151,57 @@ class TeacherCache:
     """
 
     def __init__(self, folder: Path, expected: CacheHeader, keys: CacheKeys, *, any_precision: bool = False) -> None:
-        if not (folder / HEADER).exists():
-            raise CacheError(f"{folder}: no teacher cache; run `dvc repro cache_logits`")
-        stored = read_json(folder / HEADER)
+        stored = stored_header(folder)
         if any_precision and "precision" in stored:
             expected = replace(expected, precision=stored["precision"])
         if faults := expected.differences(stored):
             raise CacheError(
                 f"{folder}: the teacher cache was made from something else ({'; '.join(faults)}); "
-                "run `dvc repro cache_logits`"
+                "run `dvc repro cache_logits`, with -f -s where that finds nothing to do"
             )
         self.folder, self.header, self.keys = folder, expected, keys
-        self.shards = [path for view in keys.views for path in sorted(folder.glob(f"{shard_prefix(view)}*.arrow"))]
-        if damaged := {path: fault for path in self.shards if (fault := shard_fault(path))}:
+        places = self._places()
+        self.shards = [path for path, _ in places]
+        self._ends = list(itertools.accumulate(place.count for _, place in places))
+        self._open()
+
+    def _places(self) -> list[tuple[Path, ShardPlace]]:
+        """Every shard with its place, in order, each proven whole, its own and followed by the next."""
+        prefixes = [shard_prefix(view) for view in self.keys.views]
+        found = {prefix: list(self.folder.glob(f"{prefix}*{SUFFIX}")) for prefix in prefixes}
+        if damaged := {path: fault for path in itertools.chain(*found.values()) if (fault := self._fault(path))}:
             named = "\n".join(f"{path}: {fault}" for path, fault in damaged.items())
             these = "this shard" if len(damaged) == 1 else "these shards"
-            raise CacheError(f"{named}; run `dvc repro -f cache_logits`, which makes only {these} again")
-        counts = (read_json(path.with_suffix(".json"))["views"] for path in self.shards)
-        self._ends = list(itertools.accumulate(counts))
-        self._open()
-        if len(self) != len(keys):
+            raise CacheError(f"{named}; {REPAIR}, which makes only {these} again")
+        placed, holes = [], list[str]()
+        for prefix, paths in found.items():
+            told = [(path, place) for path in paths if (place := shard_place(path))]
+            in_order = sorted(told, key=lambda one: one[1].first)
+            ends = [0, *(place.first + place.count for _, place in in_order)]
+            starts = [*(place.first for _, place in in_order), len(self.keys.images)]
+            for end, start in zip(ends, starts, strict=True):
+                if end != start:  # twice: shards of another size beside those that took their place, after a kill
+                    word = "missing" if end < start else "twice"
+                    holes.append(f"{prefix}*: pictures {min(end, start)} to {max(end, start) - 1} {word}")
+            placed += in_order
+        if holes:
+            held = sum(place.count for _, place in placed)
             raise CacheError(
-                f"{folder}: holds {len(self)} of {len(keys)} views; run `dvc repro cache_logits` to finish it"
+                f"{self.folder}: holds {held} of {len(self.keys)} views ({', '.join(holes)}); {REPAIR} to finish it"
             )
+        return placed
+
+    def _fault(self, path: Path) -> str | None:
+        """What is wrong with a shard's bytes, or with where they lie."""
+        if fault := shard_fault(path):
+            return fault
+        place = shard_place(path)
+        if place is None or place.answers_digest != self.header.answers_digest:
+            return f"was made from something else than {HEADER} tells"
+        return None if place.name == path.stem else f"holds the answers of {place.name}"
 
     def _open(self) -> None:
-        self._readers = [pa.ipc.open_file(pa.memory_map(str(path))) for path in self.shards]
+        self._readers = [open_shard(path) for path in self.shards]
 
     def __getstate__(self) -> dict[str, Any]:
         """Only what a loader process needs to map the shards itself."""
@@ -241,9 +247,9 @@ class TeacherCache:
         return unpack_sample(self._row(image, view), self.header)
 
     def _row(self, image: str, view: View) -> Callable[[str], Any]:
-        """Gives the columns of a view; those that are not compressed, without copying them."""
+        """Gives the columns of a view."""
         place = self.keys.place(image, view)
-        if place is None or place >= len(self):
+        if place is None:
             raise CacheError(
                 f"{self.folder}: no answer for picture {image[:12]} and {view}; run `dvc repro cache_logits`"
             )
@@ -256,14 +262,4 @@ class TeacherCache:
                 f"{self.shards[shard]}: batch {batch} holds another view than its place says; remove {self.folder} "
                 "and run `dvc repro cache_logits`"
             )
-
-        sizes = _sizes(self.header)
-
-        def column(name: str) -> Any:
-            scalar = rows[name][row]
-            if name == "pixel_hash":
-                return scalar.as_py()
-            stored = scalar.as_buffer()
-            return pa.decompress(stored, sizes[name], codec=CODEC) if name in sizes and stored.size else stored
-
-        return column
+        return column_reader(rows, row, self.header)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 LAYOUT = 5  # of cache_rows, bin_packing, vector_packing and pixel_hash
+VIEW_COUNTS = ("views", "closing_views")  # how many there are; no single answer depends on them
 
 
 @dataclass(frozen=True)
@@ -65,6 +68,12 @@ class CacheHeader:
         """The header as JSON values."""
         lists = {name: list(getattr(self, name)) for name in ("classes", "cells", "neck_channels")}
         return {**asdict(self), **lists, "library_versions": dict(self.library_versions)}
+
+    @property
+    def answers_digest(self) -> str:
+        """sha256 (hex) of all that a single answer depends on."""
+        fields = {name: value for name, value in self.to_dict().items() if name not in VIEW_COUNTS}
+        return hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()
 
     @property
     def pixel_bytes(self) -> int:

@@ -1,7 +1,8 @@
 """Calibration of the terms by gradient: each pulls at the neck with a set share of the label loss's force.
 
 The weight of a term says little by itself: a squared distance of normalised maps and a divergence of logits differ by
-orders of magnitude, and by data set. What the student feels is the gradient at its neck.
+orders of magnitude, and by data set. What the student feels is the gradient at its neck. A calibrated term's weight
+cancels out, so that its share is what is left to turn.
 """
 
 from __future__ import annotations
@@ -20,16 +21,16 @@ class TermCalibration(nn.Module):
     Args:
         names: of the terms.
         batches: how many batches are measured; 0 leaves every multiplier at 1.
-        share: wanted gradient norm of a term as a share of the label loss's.
+        shares: wanted gradient norm of each term, in the order of the names, as a share of the label loss's.
     """
 
     seen: Tensor
     label_norm: Tensor
     term_norms: Tensor
 
-    def __init__(self, names: Sequence[str], batches: int, share: float) -> None:
+    def __init__(self, names: Sequence[str], batches: int, shares: Sequence[float]) -> None:
         super().__init__()
-        self.names, self.batches, self.share = tuple(names), batches, share
+        self.names, self.batches, self.shares = tuple(names), batches, tuple(shares)
         self.register_buffer("seen", torch.zeros(()))
         self.register_buffer("label_norm", torch.zeros(()))
         self.register_buffer("term_norms", torch.zeros(len(self.names)))
@@ -57,7 +58,7 @@ class TermCalibration(nn.Module):
         """What each term is to be multiplied by; 1 where nothing was measured or a term has no gradient."""
         if not self.seen or not self.label_norm:
             return dict.fromkeys(self.names, 1.0)
-        wanted = self.share * self.label_norm
+        wanted = self.label_norm.new_tensor(self.shares) * self.label_norm
         factors = torch.where(self.term_norms > 0, wanted / self.term_norms.clamp(min=1e-12), torch.ones(()).to(wanted))
         return dict(zip(self.names, factors.tolist(), strict=True))
 

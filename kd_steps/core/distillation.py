@@ -21,7 +21,7 @@ from kd_steps.core.neck_adapters import NeckAdapters
 from kd_steps.core.teacher_records import TeacherBatch
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class TermWeights:
     """Multipliers of the terms and what shapes them; a term of weight 0 is left out.
 

@@ -189,6 +189,6 @@ def distillation_of(params: Params, teacher: Detector, **source: Any) -> Distill
         weights_at=partial(weights_at, epochs=section.epochs, phases=phases, gamma_epochs=section.gamma_epochs),
         teacher_channels=neck_channels(teacher),
         calibrate_batches=section.calibrate_batches,
-        calibrate_share=section.calibrate_share,
+        calibrate_share={f"kd_{name}": share for name, share in section.calibrate_share.items()},
         **source,
     )

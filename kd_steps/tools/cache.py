@@ -32,7 +32,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     set_environment(Path.cwd())
     try:
         with redirect_stdout(sys.stderr):  # of Ultralytics' own lines
-            report = verify(options.sample, options.seed) if options.command == "verify" else info()
+            if options.command == "verify":
+                report = verify(options.sample, options.seed, options.assistant)
+            else:
+                report = info(options.assistant)
     except (ValueError, OSError) as error:
         sys.stderr.write(f"error: {error}\n")
         return 1
@@ -41,12 +44,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0 if report.get("passed", True) else 1
 
 
-def verify(sample: int, seed: int) -> dict[str, Any]:
+def verify(sample: int, seed: int, assistant: str | None = None) -> dict[str, Any]:
     """Hold every shard to its sha256, then let the teacher answer some stored views again.
 
     Args:
         sample: how many views; all where there are fewer.
         seed: of their choice.
+        assistant: whose own cache is meant, not the student's.
 
     Returns:
         The largest errors with their limits, the views whose pixels differ, and ``passed``.
@@ -64,24 +68,28 @@ def verify(sample: int, seed: int) -> dict[str, Any]:
     from kd_steps.params import load_params
     from kd_steps.teaching.cache_filling import more_weight_files
     from kd_steps.teaching.cache_setting import cache_setting
+    from kd_steps.teaching.chain import params_of_assistant
 
-    params = load_params()
-    if params.distill.answers == "ema":
-        raise ValueError(f"{CACHE}: distill.answers is ema: the student is its own teacher and needs no cache")
+    params, place = load_params(), _place(assistant)
+    if assistant is not None:
+        params = params_of_assistant(params, assistant)
+    elif params.distill.answers == "ema":
+        raise ValueError(f"{place}: distill.answers is ema: the student is its own teacher and needs no cache")
     folder = MODELS / params.distill.teacher
     made_of = cache_setting(params, load_prepared(), folder)
     header, keys, more = made_of.header, made_of.keys, more_weight_files(params, made_of.sidecar)
-    cache = TeacherCache(CACHE, header, keys)
+    cache = TeacherCache(place, header, keys, any_precision=True)
     teacher = asked_teacher(_asking_all(params, header), made_of.teacher, header.classes, more)
     views = view_source(params, made_of.data.pictures, made_of.plan, header.augmentation_digest)
     places = np.sort(np.random.default_rng(seed).permutation(len(keys))[:sample])
     found = list(_compare(cache, teacher, views, [keys[int(place)] for place in places], params.cache_logits.batch))
     errors, others = largest([one for one, _ in found]), [name for _, name in found if name]
     return {
-        "cache": str(CACHE),
+        "cache": str(place),
         "teacher": str(folder),
         "views": len(cache),
         "shards": len(cache.shards),
+        "precision": {"stored": cache.header.precision, "here": header.precision},
         "sample": len(found),
         "seed": seed,
         "largest_error": asdict(errors),
@@ -89,6 +97,12 @@ def verify(sample: int, seed: int) -> dict[str, Any]:
         "other_pixels": others,
         "passed": not others and all(getattr(errors, name) <= limit for name, limit in LIMITS.items()),
     }
+
+
+def _place(assistant: str | None) -> Path:
+    from kd_steps.teaching.chain import CACHES
+
+    return CACHE if assistant is None else CACHES / assistant
 
 
 def _asking_all(params: Params, header: CacheHeader) -> Params:
@@ -122,6 +136,15 @@ def _compare(
 def verdict_lines(report: dict[str, Any]) -> list[str]:
     """The report of :func:`verify` in words."""
     errors, limits, others = report["largest_error"], report["limits"], report["other_pixels"]
+    stored, here = report["precision"]["stored"], report["precision"]["here"]
+    if report["passed"]:
+        verdict = "exact"
+    elif stored != here and not others:
+        verdict = (
+            f"NOT PROVEN: answered in {stored}, and here in {here}; verify it on a machine that answers in {stored}"
+        )
+    else:
+        verdict = f"NOT EXACT; remove {report['cache']} and run `dvc repro cache_logits` on this machine"
     neck = ", ".join(f"{what} {errors[what]:.2g}" for what in ("attention", "pooled", "vectors") if errors[what])
     return [
         f"{report['cache']}: {report['shards']} shards with {report['views']:,} views, each with the bytes as written",
@@ -133,14 +156,12 @@ def verdict_lines(report: dict[str, Any]) -> list[str]:
         *([f"  neck, as a share    {neck}"] if neck else []),
         f"  pixels              {report['sample'] - len(others)} of {report['sample']} views have the stored hash",
         *[f"    other pixels: {name}" for name in others],
-        "exact"
-        if report["passed"]
-        else f"NOT EXACT; remove {report['cache']} and run `dvc repro cache_logits` on this machine",
+        verdict,
     ]
 
 
-def info() -> dict[str, Any]:
-    """What lies in the cache.
+def info(assistant: str | None = None) -> dict[str, Any]:
+    """What lies in the cache of the student, or of an assistant.
 
     Raises:
         ValueError: there is no cache, or a shard cannot be read.
@@ -148,11 +169,12 @@ def info() -> dict[str, Any]:
     from kd_steps.adapters.cache_contents import cache_contents
     from kd_steps.adapters.files import read_json
 
-    contents = cache_contents(CACHE)
+    place = _place(assistant)
+    contents = cache_contents(place)
     notes = {path.parent: read_json(path) for path in sorted(MODELS.glob("**/sidecar.json"))}
     mine = [folder for folder, note in notes.items() if note["sha256"] == contents.header["teacher_sha256"]]
     teacher = f"{mine[0]} ({notes[mine[0]]['model']})" if mine else None
-    return {"cache": str(CACHE), **asdict(contents), "teacher": teacher}
+    return {"cache": str(place), **asdict(contents), "teacher": teacher}
 
 
 def info_lines(report: dict[str, Any]) -> list[str]:
@@ -197,6 +219,7 @@ def _parser() -> argparse.ArgumentParser:
     check.add_argument("--seed", type=int, default=0, help="of their choice (0)")
     tell = commands.add_parser("info", help="what is in it, and what it takes")
     for command in (check, tell):
+        command.add_argument("--assistant", metavar="NAME", help="the cache that this assistant learnt from")
         command.add_argument("--json", action="store_true", help="as JSON")
     return parser
 

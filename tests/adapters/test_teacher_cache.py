@@ -2,6 +2,7 @@
 
 import json
 import pickle
+import weakref
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
 from multiprocessing import get_context
@@ -13,6 +14,7 @@ from cache_writer import HEADER, IMAGES, KEYS, SHARD_VIEWS, Answers, fill, view_
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from kd_steps.adapters.cache_shards import BATCH_ROWS
 from kd_steps.adapters.teacher_cache import CacheError, TeacherCache, open_for_writing, write_shards
 from kd_steps.core.cache_keys import CacheKeys, ViewOfImage
 from kd_steps.core.views import View, plan_views
@@ -123,9 +125,37 @@ def test_other_sizes_of_shards_leave_nothing_stale(tmp_path, sizes):
         write_shards(tmp_path, HEADER, KEYS, size, Answers(), lambda count, fresh: None)
     planned = {name for name, _, _ in KEYS.shards(sizes[-1])}
     assert {path.stem for path in tmp_path.glob("*.arrow")} == planned
-    assert {path.stem for path in tmp_path.glob("shard-*.json")} == planned
+    assert {path.stem for path in tmp_path.glob("shard-*.sha256")} == planned
     cache = TeacherCache(tmp_path, HEADER, KEYS)
     assert all(cache.record(key.image, key.view).pixel_hash == view_of(key).record.pixel_hash for key in KEYS)
+
+
+def test_more_shards_than_three_digits_tell_are_read_in_their_order(tmp_path):
+    keys = CacheKeys([f"{number:064x}" for number in range(1002)], [View(False, 0)])
+    header = replace(HEADER, attention=False, pooled=False, max_vectors=0, pixels=False)
+    open_for_writing(tmp_path, header)
+    write_shards(tmp_path, header, keys, 1, Answers(header), lambda count, fresh: None)
+    cache = TeacherCache(tmp_path, header, keys)
+    for key in (*keys[99:103], *keys[-3:]):
+        assert cache.record(key.image, key.view).pixel_hash == view_of(key, header).record.pixel_hash
+
+
+def test_writing_holds_no_more_than_a_batch_of_answers(tmp_path):
+    """However many a shard has."""
+    made, alive = [], []
+
+    def answers(keys):
+        for key in keys:
+            view = view_of(key)
+            made.append(weakref.ref(view.pixels))
+            alive.append(sum(pixels() is not None for pixels in made))
+            yield view
+
+    keys = CacheKeys([f"{number:064x}" for number in range(8 * BATCH_ROWS)], [View(False, 0)])
+    open_for_writing(tmp_path, HEADER)
+    write_shards(tmp_path, HEADER, keys, len(keys), answers, lambda count, fresh: None)
+    assert len(made) == 8 * BATCH_ROWS
+    assert max(alive) <= BATCH_ROWS + 2
 
 
 @pytest.mark.parametrize(("views", "closing_views", "new"), [(3, 2, 10), (1, 1, 0), (2, 0, 0), (1, 3, 10)])

@@ -2,6 +2,7 @@
 
 import errno
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -13,6 +14,7 @@ import pytest
 from cache_writer import HEADER, IMAGES, KEYS, Answers, fill
 
 from kd_steps.adapters.teacher_cache import CacheError, TeacherCache, open_for_writing, write_shards
+from kd_steps.core.cache_keys import CacheKeys
 
 REPOSITORY = Path(__file__).parents[2]
 
@@ -48,7 +50,7 @@ def test_a_cache_made_from_something_else_is_refused_by_name(folder, field):
         TeacherCache(folder, expected, KEYS)
 
 
-@pytest.mark.parametrize("field", set(FOREIGN) - {"views", "closing_views"})
+@pytest.mark.parametrize("field", set(FOREIGN) - {"views", "closing_views", "precision"})
 def test_writing_over_a_cache_made_from_something_else_keeps_none_of_it(folder, field):
     expected = replace(HEADER, **{field: FOREIGN[field]})
     told, made, asked = fill(folder, expected)
@@ -68,15 +70,38 @@ def truncate(path):
     path.write_bytes(path.read_bytes()[:-100])
 
 
-def damage_the_note(path):
-    path.with_suffix(".json").write_text('{"sha256": "')
+def flip_a_bit_of_the_seal(path):
+    flip_a_bit(path.with_suffix(".sha256"))
 
 
+def tear_the_seal(path):
+    truncate(path.with_suffix(".sha256"))
+
+
+def put_another_in_its_place(path):
+    for ending in (".arrow", ".sha256"):
+        shutil.copy(path.with_name("shard-mosaic-000-000" + ending), path.with_suffix(ending))
+    seal = path.with_suffix(".sha256")
+    seal.write_text(seal.read_text().replace("mosaic-000", "mosaic-001"))
+
+
+def made_from_another_teacher(path):
+    fill(path.parent / "other", replace(HEADER, teacher_sha256="0" * 64))
+    for ending in (".arrow", ".sha256"):
+        (path.parent / "other" / path.with_suffix(ending).name).replace(path.with_suffix(ending))
+    shutil.rmtree(path.parent / "other")
+
+
+WRONG_BYTES = "does not have the bytes that shard-mosaic-001-000.sha256 tells"
 DAMAGES = {
-    "bit": (flip_a_bit, "sha256 differs"),
-    "truncated": (truncate, "sha256 differs"),
-    "no note": (lambda path: path.with_suffix(".json").unlink(), "is missing or was not finished"),
-    "torn note": (damage_the_note, "was not finished"),
+    "bit": (flip_a_bit, WRONG_BYTES),
+    "truncated": (truncate, WRONG_BYTES),
+    "empty": (lambda path: path.write_bytes(b""), WRONG_BYTES),
+    "no seal": (lambda path: path.with_suffix(".sha256").unlink(), "is missing or was not finished"),
+    "bit of the seal": (flip_a_bit_of_the_seal, WRONG_BYTES),
+    "torn seal": (tear_the_seal, WRONG_BYTES),
+    "another's place": (put_another_in_its_place, "holds the answers of shard-mosaic-000-000"),
+    "another's answers": (made_from_another_teacher, "was made from something else than header.json tells"),
 }
 
 
@@ -93,11 +118,86 @@ def test_a_damaged_shard_is_named_and_made_again_alone(folder, damage):
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == whole
 
 
-def test_a_missing_shard_makes_the_cache_incomplete(folder):
-    (folder / "shard-mosaic-001-001.arrow").unlink()
-    (folder / "shard-mosaic-001-001.json").unlink()
-    with pytest.raises(CacheError, match=r"holds 14 of 15 views; run `dvc repro cache_logits` to finish it"):
+def test_seals_are_what_sha256sum_reads(folder):
+    seals = sorted(path.name for path in folder.glob("*.sha256"))
+    done = subprocess.run(["sha256sum", "--check", *seals], cwd=folder, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout.count(": OK")) == (0, 6)
+    flip_a_bit(folder / "shard-mosaic-001-000.arrow")
+    done = subprocess.run(["sha256sum", "--check", *seals], cwd=folder, capture_output=True, text=True, check=False)
+    assert "shard-mosaic-001-000.arrow: FAILED" in done.stdout
+
+
+def drop(folder, name):
+    for ending in (".arrow", ".sha256"):
+        (folder / (name + ending)).unlink()
+
+
+@pytest.mark.parametrize(
+    ("name", "held", "hole"), [("shard-mosaic-001-001", 14, "4 to 4"), ("shard-mosaic-001-000", 11, "0 to 3")]
+)
+def test_a_missing_shard_makes_the_cache_incomplete(folder, name, held, hole):
+    drop(folder, name)
+    hole = rf"shard-mosaic-001-\*: pictures {hole} missing"
+    with pytest.raises(CacheError, match=rf"{held} of 15 views \({hole}\); run `dvc repro -f -s cache_logits`"):
         TeacherCache(folder, HEADER, KEYS)
+    assert [fresh for _, fresh in fill(folder)[1]].count(True) == 1
+
+
+def test_shards_of_another_size_that_a_kill_left_are_told(folder, tmp_path):
+    open_for_writing(tmp_path / "small", HEADER)
+    write_shards(tmp_path / "small", HEADER, KEYS, 2, Answers(), lambda count, fresh: None)
+    for path in (tmp_path / "small").glob("shard-closing-000-001.*"):
+        path.replace(folder / path.name)
+    said = r"holds 16 of 15 views \(shard-closing-000-\*: pictures 2 to 3 twice, .*pictures 4 to 4 missing\)"
+    with pytest.raises(CacheError, match=said):
+        TeacherCache(folder, HEADER, KEYS)
+    assert fill(folder)[2] == KEYS[14:]
+
+
+def harm_a_number(path):
+    path.write_text(path.read_text().replace('"seed": 0', '"seed": 1'))
+
+
+def harm_an_encoding(path):
+    path.write_bytes(path.read_bytes().replace(b"seed", b"se\xffd"))
+
+
+HARMED_HEADERS = {
+    "digit": (harm_a_number, r"something else \(seed: 0 against 1\).*with -f -s"),
+    "torn": (truncate, r"header.json: damaged; run `dvc repro -f -s cache_logits`"),
+    "no text": (harm_an_encoding, r"header.json: damaged; "),
+    "gone": (Path.unlink, r"no teacher cache"),
+    "precision": (lambda path: path.write_text(path.read_text().replace('"fp32"', '"bf16"')), r"precision: "),
+}
+
+
+@pytest.mark.parametrize("harm", HARMED_HEADERS)
+def test_a_damaged_header_is_told_and_costs_no_answer(folder, harm):
+    whole = {path.name: path.read_bytes() for path in folder.iterdir()}
+    HARMED_HEADERS[harm][0](folder / "header.json")
+    with pytest.raises(CacheError, match=HARMED_HEADERS[harm][1]):
+        TeacherCache(folder, HEADER, KEYS)
+    told, _, asked = fill(folder)
+    assert told == "resumed; header.json was damaged and is written anew"
+    assert asked == []
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == whole
+
+
+def test_a_header_whose_precision_is_damaged_is_not_believed(folder):
+    HARMED_HEADERS["precision"][0](folder / "header.json")
+    with pytest.raises(CacheError, match=r"shard-mosaic-000-000.arrow: was made from something else than header.json"):
+        TeacherCache(folder, HEADER, KEYS, any_precision=True)
+
+
+def test_answers_of_another_number_format_are_not_thrown_away(folder):
+    """As when the cache of a machine with a GPU lies on one without, and its training gets more epochs."""
+    whole = {path.name: path.read_bytes() for path in folder.iterdir()}
+    here = replace(HEADER, precision="bf16", views=3)
+    with pytest.raises(CacheError, match=r"computed in fp32, where this machine would take bf16; nothing was changed"):
+        open_for_writing(folder, here)
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == whole
+    with pytest.raises(CacheError):
+        TeacherCache(folder, here, KEYS)
 
 
 def test_no_cache_and_an_unknown_view_are_told(folder, tmp_path):
@@ -107,17 +207,10 @@ def test_no_cache_and_an_unknown_view_are_told(folder, tmp_path):
         TeacherCache(folder, HEADER, KEYS).record("f" * 64, KEYS[0].view)
 
 
-def test_shards_that_changed_places_are_told(tmp_path):
-    """Each holds the same pictures in the same rows, of another view."""
-    open_for_writing(tmp_path, HEADER)
-    write_shards(tmp_path, HEADER, KEYS, len(IMAGES), Answers(), lambda count, fresh: None)
-    for ending in ("arrow", "json"):
-        first, second = (tmp_path / f"shard-mosaic-00{number}-000.{ending}" for number in (0, 1))
-        kept = first.read_bytes()
-        first.write_bytes(second.read_bytes())
-        second.write_bytes(kept)
+def test_pictures_that_are_others_than_were_answered_are_told(folder):
+    others = CacheKeys([f"{number:064x}" for number in range(len(IMAGES))], KEYS.views)
     with pytest.raises(CacheError, match=r"mosaic-000-000\.arrow: batch 0 holds another view than its place says"):
-        TeacherCache(tmp_path, HEADER, KEYS).record(KEYS[0].image, KEYS[0].view)
+        TeacherCache(folder, HEADER, others).record(others[0].image, others[0].view)
 
 
 SLOW_WRITER = """
@@ -141,7 +234,7 @@ def test_a_kill_loses_only_the_shard_in_the_making(tmp_path):
     code = SLOW_WRITER.format(tests=str(REPOSITORY / "tests"))
     environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
     with subprocess.Popen([sys.executable, "-c", code, str(folder)], env=environment) as process:
-        while not (folder / "shard-mosaic-000-001.json").exists():
+        while not (folder / "shard-mosaic-000-001.sha256").exists():
             assert process.poll() is None
             time.sleep(0.01)
         process.send_signal(signal.SIGKILL)
@@ -182,7 +275,7 @@ def test_a_full_disk_is_told_and_loses_nothing_finished(small_disk):
     assert done.stderr.startswith("error: ")
     assert os.strerror(errno.ENOSPC) in done.stderr
     assert "Traceback" not in done.stderr
-    finished = sorted(path.stem for path in folder.glob("shard-*.json"))
+    finished = sorted(path.stem for path in folder.glob("shard-*.sha256"))
     assert 0 < len(finished) < 6
     assert not list(folder.glob(".*")), "half-written files are cleared away"
     ballast.unlink()

@@ -7,7 +7,7 @@ from torch import nn
 from kd_steps.core.calibration import TermCalibration, gradient_norm
 
 NAMES = ("near", "far", "blind")
-SHARE = 0.25
+SHARES = {"near": 0.25, "far": 0.5, "blind": 0.25}
 
 
 class Toy(nn.Module):
@@ -59,7 +59,7 @@ def test_gradients_too_small_for_half_precision_count():
 
 
 def test_every_term_pulls_with_its_share_of_the_label_loss():
-    network, calibration = Toy(2), TermCalibration(NAMES, 3, SHARE)
+    network, calibration = Toy(2), TermCalibration(NAMES, 3, SHARES.values())
     norms = []
     for batch in range(3):
         assert calibration.measuring
@@ -69,37 +69,37 @@ def test_every_term_pulls_with_its_share_of_the_label_loss():
     assert not calibration.measuring
     means = torch.tensor(norms).mean(dim=0).tolist()
     found = calibration.multipliers()
-    assert found["near"] == pytest.approx(SHARE * means[0] / means[1], rel=1e-4)
-    assert found["far"] == pytest.approx(SHARE * means[0] / means[2], rel=1e-4)
+    assert found["near"] == pytest.approx(SHARES["near"] * means[0] / means[1], rel=1e-4)
+    assert found["far"] == pytest.approx(SHARES["far"] * means[0] / means[2], rel=1e-4)
     assert found["blind"] == 1.0, "a term without a gradient at the neck is left as it is"
 
 
 def test_after_one_batch_the_norms_are_equal_to_the_share_exactly():
-    network, calibration = Toy(3), TermCalibration(NAMES, 5, SHARE)
+    network, calibration = Toy(3), TermCalibration(NAMES, 5, SHARES.values())
     features, label, terms = network(inputs(1))
     calibration.measure(label, terms, features)
-    wanted = SHARE * oracle(label, features)
+    pull = oracle(label, features)
     for name, factor in calibration.multipliers().items():
         if name != "blind":
-            assert oracle(factor * terms[name], features) == pytest.approx(wanted, rel=1e-4)
+            assert oracle(factor * terms[name], features) == pytest.approx(SHARES[name] * pull, rel=1e-4)
 
 
 def test_without_measuring_everything_stays_as_it_is():
-    calibration = TermCalibration(NAMES, 0, SHARE)
+    calibration = TermCalibration(NAMES, 0, SHARES.values())
     assert not calibration.measuring
     assert calibration.multipliers() == dict.fromkeys(NAMES, 1.0)
 
 
 def test_a_label_loss_without_a_gradient_calibrates_nothing():
     features, _, terms = Toy(4)(inputs(1))
-    calibration = TermCalibration(NAMES, 2, SHARE)
+    calibration = TermCalibration(NAMES, 2, SHARES.values())
     calibration.measure(torch.zeros(()), terms, features)
     assert calibration.multipliers() == dict.fromkeys(NAMES, 1.0)
 
 
 def test_a_resumed_training_goes_on_with_what_was_measured():
     network = Toy(5)
-    whole, first, second = (TermCalibration(NAMES, 4, SHARE) for _ in range(3))
+    whole, first, second = (TermCalibration(NAMES, 4, SHARES.values()) for _ in range(3))
     for batch in range(4):
         features, label, terms = network(inputs(batch))
         whole.measure(label, terms, features)
@@ -112,5 +112,5 @@ def test_a_resumed_training_goes_on_with_what_was_measured():
 
 
 def test_its_numbers_are_not_trained():
-    assert list(TermCalibration(NAMES, 4, SHARE).parameters()) == []
-    assert set(TermCalibration(NAMES, 4, SHARE).state_dict()) == {"seen", "label_norm", "term_norms"}
+    assert list(TermCalibration(NAMES, 4, SHARES.values()).parameters()) == []
+    assert set(TermCalibration(NAMES, 4, SHARES.values()).state_dict()) == {"seen", "label_norm", "term_norms"}

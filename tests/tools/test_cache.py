@@ -86,10 +86,10 @@ def flip(path):
 
 def test_every_damaged_shard_is_named(project, capsys):
     flip(project / "data/cache/shard-mosaic-000-001.arrow")
-    (project / "data/cache/shard-closing-000-001.json").unlink()
+    (project / "data/cache/shard-closing-000-001.sha256").unlink()
     code, said, told = run(capsys, "verify", "--json")
     assert (code, said) == (1, "")
-    assert "shard-mosaic-000-001.arrow: does not have the bytes that were written" in told
+    assert "shard-mosaic-000-001.arrow: does not have the bytes that shard-mosaic-000-001.sha256 tells" in told
     assert "shard-closing-000-001.arrow: is missing or was not finished" in told
     assert "shard-mosaic-000-000" not in told
 

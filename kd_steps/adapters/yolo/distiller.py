@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from torch import Tensor, nn
@@ -32,7 +32,7 @@ class Distillation:
         average: what is asked of the student's own moving average, or None. One of the three is given.
         teacher_channels: of the teacher's neck, by level; needed by the feature and the channel term.
         calibrate_batches: first batches whose gradients calibrate the terms; 0: the multipliers are taken as they are.
-        calibrate_share: gradient norm of a calibrated term at the neck, as a share of the label loss's.
+        calibrate_share: gradient norm of each calibrated term at the neck, by name, as a share of the label loss's.
     """
 
     terms: TermWeights
@@ -42,7 +42,7 @@ class Distillation:
     average: AnswerContent | None = None
     teacher_channels: tuple[int, ...] = ()
     calibrate_batches: int = 0
-    calibrate_share: float = 0.1
+    calibrate_share: Mapping[str, float] = field(default_factory=dict)
 
 
 class Distiller(nn.Module):
@@ -58,7 +58,9 @@ class Distiller(nn.Module):
         terms = distillation.terms
         needs_adapters = terms.feature_weight > 0 or terms.channel_weight > 0
         self.adapters = NeckAdapters(neck_channels(student), distillation.teacher_channels) if needs_adapters else None
-        self.calibration = TermCalibration(terms.names(), distillation.calibrate_batches, distillation.calibrate_share)
+        names, batches = terms.names(), distillation.calibrate_batches
+        shares = [distillation.calibrate_share[name] for name in names] if batches else []
+        self.calibration = TermCalibration(names, batches, shares)
         self.distillation: Distillation | None = None
         self.weights: EpochWeights | None = None
 

@@ -21,7 +21,7 @@ EVERY_TERM = TermWeights(
     feature_weight=1.0,
     relational_weight=1.0,
 )
-SHARE = 0.2
+SHARES = {name: 0.2 + 0.1 * number for number, name in enumerate(EVERY_TERM.names())}
 
 
 def always(_):
@@ -117,7 +117,7 @@ def test_adapters_are_there_where_channels_are_compared(terms, adapters):
 def test_calibration_lets_each_term_pull_at_the_neck_with_its_share(precision):
     """Seen from outside: each term's own gradient at the neck, when it alone is left of the loss."""
     batch = batch_of()
-    distillation = teacher_of(calibrate_batches=1, calibrate_share=SHARE)
+    distillation = teacher_of(calibrate_batches=1, calibrate_share=SHARES)
     model = student_of(distillation, precision)
     model.loss(batch)
     assert not model.distiller.calibration.measuring
@@ -143,11 +143,24 @@ def test_calibration_lets_each_term_pull_at_the_neck_with_its_share(precision):
     labels = pull(EVERY_TERM, soft=0.0, hard=1.0)
     for name, factor in factors.items():
         alone = TermWeights(**{name.replace("kd_", "") + "_weight": 1.0})
-        assert factor * pull(alone, soft=1.0, hard=0.0) == pytest.approx(SHARE * labels, rel=off)
+        assert factor * pull(alone, soft=1.0, hard=0.0) == pytest.approx(SHARES[name] * labels, rel=off)
+
+
+def test_a_calibrated_term_weighs_what_its_share_says_whatever_its_weight():
+    def said(share, weight):
+        terms = TermWeights(class_weight=weight, box_weight=1.0)
+        model = student_of(teacher_of(terms, calibrate_batches=1, calibrate_share={"kd_class": share, "kd_box": 0.1}))
+        model.loss(batch_of())
+        return model.loss(batch_of(1))[1]
+
+    once, heavier, pulling = said(0.1, 1.0), said(0.1, 5.0), said(0.5, 1.0)
+    assert heavier["kd_class"].item() == pytest.approx(once["kd_class"].item(), rel=1e-5)
+    assert pulling["kd_class"].item() == pytest.approx(5 * once["kd_class"].item(), rel=1e-5)
+    assert pulling["kd_box"].item() == once["kd_box"].item()
 
 
 def test_calibration_ends_after_its_batches_and_multiplies_what_is_logged():
-    plain, calibrated = student_of(teacher_of()), student_of(teacher_of(calibrate_batches=2, calibrate_share=SHARE))
+    plain, calibrated = student_of(teacher_of()), student_of(teacher_of(calibrate_batches=2, calibrate_share=SHARES))
     for seed in range(4):
         calibrated.loss(batch_of(seed))
         assert calibrated.distiller.calibration.seen == min(seed + 1, 2)
@@ -183,7 +196,7 @@ def beside(trainer):
 
 @pytest.fixture(scope="module")
 def run(training_project, tmp_path_factory):
-    distillation = teacher_of(calibrate_batches=3, calibrate_share=SHARE)
+    distillation = teacher_of(calibrate_batches=3, calibrate_share=SHARES)
     plain = training_of(training_project, tmp_path_factory.mktemp("distiller"), answers=None, epochs=3)
     return replace(plain, distillation=distillation)
 

@@ -2,6 +2,7 @@
 
 import subprocess
 import time
+from dataclasses import replace
 from functools import partial
 
 import psutil
@@ -9,6 +10,7 @@ import pytest
 import torch
 from trainer_fixture import PoisonedAnswers, rows_of, stop_second_process, train_and_tell, training_of
 from training_fixture import (
+    decided_model,
     run_stage_in,
     stage_command,
     stage_environment,
@@ -16,17 +18,28 @@ from training_fixture import (
     write_training_project,
 )
 
+from kd_steps.core.distillation import TermWeights
 from kd_steps.core.schedule import EpochWeights
 
 
 @pytest.fixture(scope="module")
 def pair(training_project, tmp_path_factory):
-    """A training on the teacher's terms alone by two processes (gloo), and what each told at its end."""
+    """A training on the teacher's calibrated terms alone by two processes (gloo), and what each told at its end."""
     from kd_steps.adapters.yolo.distributed import launch
+    from kd_steps.adapters.yolo.models import neck_channels
 
     folder = tmp_path_factory.mktemp("pair")
     soft = EpochWeights("soft", 1.0, 0.0, 2.0)
     run = training_of(training_project, folder / "run", weights=soft, options={"epochs": 2}, processes=2)
+    terms = TermWeights(class_weight=1.0, box_weight=1.0, attention_weight=1.0, feature_weight=1.0)
+    calibrated = replace(
+        run.distillation,
+        terms=terms,
+        teacher_channels=neck_channels(decided_model(9)),
+        calibrate_batches=2,
+        calibrate_share=dict.fromkeys(terms.names(), 0.5),
+    )
+    run = replace(run, distillation=calibrated)
     launch(partial(train_and_tell, run, folder), 2)
     return run, [torch.load(folder / f"told-{rank}.pt", weights_only=True) for rank in (0, 1)]
 
@@ -37,6 +50,9 @@ def test_both_processes_end_with_the_same_weights(pair):
     for kind in ("live", "average"):
         mine, others = told[0][kind], told[1][kind]
         assert all(torch.equal(value, others[name]) for name, value in mine.items()), "statistics too"
+    beside = {name for name in told[0]["live"] if name.startswith("distiller.")}
+    assert {"distiller.calibration.term_norms", "distiller.adapters.vectors.0.0.weight"} <= beside
+    assert told[0]["live"]["distiller.calibration.seen"] == 2
     assert not torch.equal(told[0]["live"]["model.0.conv.weight"], run.model.state_dict()["model.0.conv.weight"])
 
 
@@ -49,7 +65,9 @@ def test_the_teachers_terms_reach_the_weights_of_both_processes(pair):
     assert len(moved) > 0.9 * len(weights)
     rows = rows_of(run.folder / "run/results.csv")
     assert [row["epoch"] for row in rows] == ["1", "2"], "one process writes"
-    assert all(float(row[f"train/{name}"]) > 0 for row in rows for name in ("kd_class", "kd_box", "cls_loss"))
+    assert all(
+        float(row[f"train/{name}"]) > 0 for row in rows for name in (*run.distillation.terms.names(), "cls_loss")
+    )
 
 
 def test_an_epochs_pictures_are_shared_out_and_keys_know_no_rank(pair):

@@ -117,7 +117,11 @@ def test_terms_are_calibrated_once_the_neck_learns(training_project, tmp_path):
     run = replace(
         run,
         mechanics=replace(run.mechanics, head_only_epochs=1),
-        distillation=replace(run.distillation, calibrate_batches=2),
+        distillation=replace(
+            run.distillation,
+            calibrate_batches=2,
+            calibrate_share=dict.fromkeys(run.distillation.terms.names(), 0.1),
+        ),
     )
     trainer, seen = RetortTrainer(run), []
     trainer.add_callback("on_train_epoch_end", lambda t: seen.append(t.model.distiller.calibration.seen.item()))

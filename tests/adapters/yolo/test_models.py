@@ -145,15 +145,16 @@ def test_the_necks_channels_are_those_that_the_head_takes_in(architecture):
     assert neck_channels(model) == tuple(level.shape[1] for level in features)
 
 
-def test_another_number_of_levels_is_refused():
+@pytest.mark.parametrize(("teacher", "levels"), [("yolov8n.yaml", "3 with"), ("yolov8n-p2.yaml", "4 with")])
+def test_another_number_of_levels_or_other_strides_are_refused(teacher, levels):
     from kd_steps.adapters.yolo.models import build_model, require_same_geometry
 
-    three, four = decided_model(), build_model("yolov8n-p6.yaml", CLASSES, 0)
-    require_same_geometry(three, three)
+    mine, other = build_model(teacher, CLASSES, 0), build_model("yolov8n-p6.yaml", CLASSES, 0)
+    require_same_geometry(mine, mine)
     with pytest.raises(
-        ValueError, match=r"4 levels with strides \(8, 16, 32, 64\) px, .*choose a student in distill.model"
+        ValueError, match=rf"4 levels with strides \(8, 16, 32, 64\) px, the teacher's {levels} .*choose"
     ):
-        require_same_geometry(three, four)
+        require_same_geometry(mine, other)
 
 
 @pytest.mark.parametrize("architecture", [None, "yolo26n.yaml", "yolov10n.yaml", "yolov8n.yaml", MOBILENET])
