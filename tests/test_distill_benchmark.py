@@ -45,6 +45,12 @@ def test_only_seeds_that_both_arms_have_are_compared(benchmark):
     assert "cached-native-20" not in benchmark.summary(runs)["differences"]
 
 
+def test_what_is_done_is_not_run_again(benchmark):
+    runs = [run("plain-20", 1, 0.6), run("cached-20", 0, 0.7), run("native-20", 2, 0.6)]
+    wanted = benchmark.missing(["plain-20", "cached-20"], [0, 1, 2], runs)
+    assert wanted == [("plain-20", 0), ("plain-20", 2), ("cached-20", 1), ("cached-20", 2)]
+
+
 @pytest.mark.parametrize(
     ("low", "n", "mean", "said"),
     [
@@ -59,9 +65,19 @@ def test_a_bar_asks_for_three_seeds_a_mean_and_an_interval(benchmark, low, n, me
     assert benchmark.verdict("cached-plain-20", difference).endswith(f": {said}")
 
 
-@pytest.mark.parametrize(("mean", "said"), [(0.3, "met"), (-0.31, "missed"), (1.0, "missed")])
-def test_a_bar_may_bound_a_difference_both_ways(benchmark, mean, said):
-    difference = {"mean": mean, "low": mean - 1, "high": mean + 1, "n": 3}
+@pytest.mark.parametrize(
+    ("mean", "half", "n", "said"),
+    [
+        (0.1, 0.1, 3, "met"),
+        (0.2, 1.0, 3, "met in the mean, the interval is too wide to prove it"),
+        (-0.2, 0.2, 3, "met in the mean, the interval is too wide to prove it"),
+        (-0.31, 0.0, 3, "missed"),
+        (1.0, 2.0, 3, "missed"),
+        (0.1, math.inf, 1, "too few seeds to say"),
+    ],
+)
+def test_a_bar_may_bound_a_difference_both_ways(benchmark, mean, half, n, said):
+    difference = {"mean": mean, "low": mean - half, "high": mean + half, "n": n}
     assert benchmark.verdict("cached-live-20", difference) == f"within 0.3: {said}"
 
 
