@@ -146,7 +146,7 @@ def cache_info(
 def _run_tool(assistant: str | None, as_json: bool, *arguments: str) -> None:
     """Look at a cache in a process of its own, which may load what this one may not."""
     _require_project()
-    arguments += ("--assistant", assistant) if assistant else ()
+    arguments += () if assistant is None else ("--assistant", assistant)
     arguments += ("--json",) if as_json else ()
     done = subprocess.run([sys.executable, "-m", "kd_steps.tools.cache", *arguments], check=False)
     raise typer.Exit(done.returncode)

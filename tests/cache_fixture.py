@@ -32,7 +32,6 @@ FULL = CacheHeader(
     pooled=True,
     max_vectors=6,
     pixels=True,
-    precision="fp32",
     library_versions={"torch": "2.0", "numpy": "2.0"},
 )
 BARE = replace(FULL, attention=False, pooled=False, max_vectors=0, pixels=False)

@@ -34,9 +34,11 @@ class Answers:
             yield view_of(key, self.header)
 
 
-def fill(folder, header=HEADER, answers=None):
+def fill(folder, header=HEADER, answers=None, precision="fp32"):
     answers = answers or Answers(header)
     told = open_for_writing(folder, header)
     made = []
-    write_shards(folder, header, KEYS, SHARD_VIEWS, answers, lambda count, fresh: made.append((count, fresh)))
+    write_shards(
+        folder, header, KEYS, SHARD_VIEWS, precision, answers, lambda count, fresh: made.append((count, fresh))
+    )
     return told, made, answers.asked

@@ -92,8 +92,9 @@ def test_an_assistants_cache_can_be_looked_at(taught, monkeypatch, capsys):
         command = [sys.executable, "-m", "flows.cli", "cache", "info", "--assistant", name, "--json"]
         told = json.loads(subprocess.run(command, env=stage_environment(), capture_output=True, check=True).stdout)
         assert (told["cache"], told["views"]) == (f"data/assistant_caches/{name}", views)
-    code, _, said = run(capsys, "verify", "--assistant", "thick")
-    assert (code, said) == (1, "error: assistant.chain has no 'thick'; there are: wide, thin\n")
+    for command in ("verify", "info"):
+        code, _, said = run(capsys, command, "--assistant", "thick")
+        assert (code, said) == (1, "error: assistant.chain has no 'thick'; there are: wide, thin\n")
 
 
 def test_the_last_one_teaches_the_student(taught, tmp_path):

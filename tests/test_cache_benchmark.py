@@ -1,4 +1,4 @@
-"""What is told of the teacher cache: the committed measurements keep what was promised, and RESULTS.md shows them."""
+"""What is told of the teacher cache: the committed measurements keep what was promised; RESULTS.md shows its sizes."""
 
 import json
 from pathlib import Path

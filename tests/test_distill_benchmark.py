@@ -51,6 +51,11 @@ def test_what_is_done_is_not_run_again(benchmark):
     assert wanted == [("plain-20", 0), ("plain-20", 2), ("cached-20", 1), ("cached-20", 2)]
 
 
+def test_a_seed_counts_once(benchmark):
+    with pytest.raises(ValueError, match=r"two runs of the same seed: \[\('plain-20', 1\)\]"):
+        benchmark.write([run("plain-20", 1, 0.6), run("plain-20", 1, 0.6)])
+
+
 @pytest.mark.parametrize(
     ("low", "n", "mean", "said"),
     [

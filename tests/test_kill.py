@@ -143,8 +143,8 @@ def test_killed_at_work_then_run_again(finished_project: FinishedProject, tmp_pa
 
 
 def finished_parts(root: Path) -> list[Path]:
-    """What the killed stage had finished for good: shards of the cache with their notes, detections of engines."""
-    shards = [note.with_suffix(".arrow") for note in (root / "data/cache").glob("shard-*.sha256")]
+    """What the killed stage had finished for good: shards of the cache with their seals, detections of engines."""
+    shards = [seal.with_suffix(".arrow") for seal in (root / "data/cache").glob("shard-*.sha256")]
     return [*shards, *(root / "evaluation/detections").glob("[!.]*.parquet")]
 
 

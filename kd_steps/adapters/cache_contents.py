@@ -9,8 +9,8 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from kd_steps.adapters.cache_shards import open_shard
-from kd_steps.adapters.teacher_cache import HEADER, REPAIR, CacheError, stored_header
+from kd_steps.adapters.cache_shards import UNREADABLE, open_shard, shard_place
+from kd_steps.adapters.teacher_cache import HEADER, CacheError, filling, repairing, stored_header
 from kd_steps.core.cache_header import CacheHeader
 
 ANCHOR_BYTES = 4
@@ -24,6 +24,7 @@ class CacheContents:
         header: as it was written.
         shards: files.
         views: rows.
+        views_by_precision: how many of them were answered in each number format.
         pictures: different pictures.
         anchors_mean: kept anchors a view; of a head with two branches, of the one-to-many branch.
         anchors_max: the most of a view.
@@ -34,6 +35,7 @@ class CacheContents:
     header: dict[str, Any]
     shards: int
     views: int
+    views_by_precision: dict[str, int]
     pictures: int
     anchors_mean: float
     anchors_max: int
@@ -52,16 +54,18 @@ def cache_contents(folder: Path) -> CacheContents:
         raise CacheError(f"{folder}: empty, for distill.answers is ema: the student is its own teacher")
     if missing := [field.name for field in fields(CacheHeader) if field.name not in header]:
         raise CacheError(
-            f"{folder / HEADER}: has no {', '.join(missing)}: another version of Retort wrote it; "
-            "run `dvc repro cache_logits`"
+            f"{folder / HEADER}: has no {', '.join(missing)}: another version of Retort wrote it; run {filling(folder)}"
         )
     shards = sorted(folder.glob("shard-*.arrow"))
     views = anchors = most = 0
     pictures: set[str] = set()
     columns: dict[str, int] = {}
+    formats: dict[str, int] = {}
     for path in shards:
+        precision = place.precision if (place := shard_place(path)) else "unknown"
         for batch in _batches(path):
             views += len(batch)
+            formats[precision] = formats.get(precision, 0) + len(batch)
             pictures |= set(batch["image"].unique().to_pylist())
             sizes = {name: _sizes(batch[name]) for name in batch.schema.names}
             anchors += _whole(pc.sum(sizes["anchors"])) // ANCHOR_BYTES
@@ -73,6 +77,7 @@ def cache_contents(folder: Path) -> CacheContents:
         header=header,
         shards=len(shards),
         views=views,
+        views_by_precision=formats,
         pictures=len(pictures),
         anchors_mean=anchors / views if views else 0.0,
         anchors_max=most,
@@ -85,8 +90,9 @@ def _batches(path: Path) -> list[Any]:
     try:
         reader = open_shard(path)
         return [reader.get_batch(number) for number in range(reader.num_record_batches)]
-    except pa.ArrowInvalid as error:
-        raise CacheError(f"{path}: cannot be read ({error}); {REPAIR}, which makes only this shard again") from error
+    except UNREADABLE as error:
+        mend = f"run {repairing(path.parent)}, which makes only this shard again"
+        raise CacheError(f"{path}: cannot be read ({error}); {mend}") from error
 
 
 def _sizes(column: Any) -> Any:

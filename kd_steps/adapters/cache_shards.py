@@ -20,6 +20,7 @@ SUFFIX, SEAL_SUFFIX = ".arrow", ".sha256"
 BATCH_ROWS = 16  # of an Arrow batch: what writing holds in memory, and by which reading finds a row
 CODEC = "zstd"  # boards shrink tenfold and more, attention maps by half; it unpacks faster than PNG
 PLACE = b"retort.place"  # of the schema's metadata
+UNREADABLE = (OSError, pa.ArrowException)  # what Arrow raises at damaged bytes
 
 SCHEMA = pa.schema(
     [
@@ -52,12 +53,14 @@ class ShardPlace:
         first: place of its first picture among its view's.
         count: pictures.
         answers_digest: of the header: what its answers were made from.
+        precision: number format of the teacher's forward pass.
     """
 
     name: str
     first: int
     count: int
     answers_digest: str
+    precision: str
 
 
 def write_shard(
@@ -98,7 +101,7 @@ def shard_place(path: Path) -> ShardPlace | None:
     """Where a shard says it belongs; None where it cannot be read, or an earlier version wrote it."""
     try:
         return ShardPlace(**json.loads(open_shard(path).schema.metadata[PLACE]))
-    except (pa.ArrowInvalid, TypeError, KeyError, ValueError):
+    except (*UNREADABLE, TypeError, KeyError, ValueError):
         return None
 
 

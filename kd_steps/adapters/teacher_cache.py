@@ -27,19 +27,28 @@ from kd_steps.adapters.cache_shards import (
     write_shard,
 )
 from kd_steps.adapters.files import read_json, write_json
-from kd_steps.core.cache_header import VIEW_COUNTS, CacheHeader
+from kd_steps.core.cache_header import ASSISTANT_CACHES, VIEW_COUNTS, CacheHeader
 from kd_steps.core.cache_keys import CacheKeys, ViewOfImage, shard_prefix
 from kd_steps.core.cache_rows import AnsweredView, unpack_record, unpack_sample
 from kd_steps.core.teacher_records import TeacherRecord
 from kd_steps.core.views import View
 
 HEADER = "header.json"
-# DVC does not see a bit that a disk has flipped, so it is told to look; what is whole is not made again.
-REPAIR = "run `dvc repro -f -s cache_logits`"
 
 
 class CacheError(ValueError):
     """The cache cannot be used; the message names the file or the field, and the mend."""
+
+
+def filling(folder: Path) -> str:
+    """The command that fills a cache, as far as DVC sees a change."""
+    stage = f"assistant@{folder.name}" if folder.parent.name == ASSISTANT_CACHES else "cache_logits"
+    return f"`dvc repro {stage}`"
+
+
+def repairing(folder: Path) -> str:
+    """The command that makes again what is not whole in a cache: DVC does not see a bit that a disk has flipped."""
+    return filling(folder).replace("repro ", "repro -f -s ")
 
 
 def open_for_writing(folder: Path, header: CacheHeader) -> str:
@@ -50,9 +59,6 @@ def open_for_writing(folder: Path, header: CacheHeader) -> str:
 
     Returns:
         What was found: ``new``, ``resumed``, or what differs in the cache that had to go.
-
-    Raises:
-        CacheError: the cache there was answered in another number format, as by another machine; it is left as it is.
     """
     for torn in folder.glob(".shard-*"):  # of a kill, perhaps at a time with more shards
         torn.unlink()
@@ -62,12 +68,6 @@ def open_for_writing(folder: Path, header: CacheHeader) -> str:
     if found == "resumed" and (differences := header.differences(stored, but=VIEW_COUNTS)):
         if any(place.answers_digest == header.answers_digest for path in shards if (place := shard_place(path))):
             found = f"resumed; {HEADER} was damaged and is written anew"
-        elif not header.differences(stored, but=(*VIEW_COUNTS, "precision")):
-            raise CacheError(
-                f"{folder}: holds answers computed in {stored['precision']}, where this machine would take "
-                f"{header.precision}; nothing was changed. Set compute.precision so that they agree, or remove the "
-                "folder to have every view answered again"
-            )
         else:
             found = f"another cache stood here ({'; '.join(differences) if stored else 'its header is damaged'})"
             for old in shards:
@@ -94,9 +94,9 @@ def stored_header(folder: Path) -> dict[str, Any]:
     """
     note = folder / HEADER
     if not note.exists():
-        raise CacheError(f"{folder}: no teacher cache; run `dvc repro cache_logits`")
+        raise CacheError(f"{folder}: no teacher cache; run {filling(folder)}")
     if not (found := _readable_header(note)):
-        raise CacheError(f"{note}: damaged; {REPAIR}, which writes it again and asks no answer twice")
+        raise CacheError(f"{note}: damaged; run {repairing(folder)}, which writes it again and asks no answer twice")
     return found
 
 
@@ -105,6 +105,7 @@ def write_shards(
     header: CacheHeader,
     keys: CacheKeys,
     shard_views: int,
+    precision: str,
     answer: Callable[[Sequence[ViewOfImage]], Iterator[AnsweredView]],
     on_shard: Callable[[int, bool], None],
 ) -> None:
@@ -115,6 +116,7 @@ def write_shards(
         header: of this cache.
         keys: of the whole cache.
         shard_views: most keys a shard.
+        precision: number format that the teacher answers in now; finished shards of another one stay.
         answer: runs the teacher on some keys, in their order.
         on_shard: told after each shard its number of views and whether it was made now.
 
@@ -123,8 +125,9 @@ def write_shards(
     """
     start, planned = 0, set[str]()
     for name, first, count in keys.shards(shard_views):
-        path, place = folder / f"{name}{SUFFIX}", ShardPlace(name, first, count, header.answers_digest)
-        fresh = shard_fault(path) is not None or shard_place(path) != place
+        path, place = folder / f"{name}{SUFFIX}", ShardPlace(name, first, count, header.answers_digest, precision)
+        found = shard_place(path) if shard_fault(path) is None else None
+        fresh = found is None or replace(found, precision=precision) != place
         if fresh:
             part = keys[start : start + count]
             write_shard(path, place, header, zip(part, answer(part), strict=True))
@@ -143,26 +146,23 @@ class TeacherCache:
         folder: where the cache lies.
         expected: the header that the caller's teacher, data and libraries would give.
         keys: the views that the caller needs.
-        any_precision: whether the answers may have been computed in another number format than the caller's machine
-            would take.
 
     Raises:
         CacheError: there is no cache, it was made from something else, it is not finished, or a shard is damaged.
     """
 
-    def __init__(self, folder: Path, expected: CacheHeader, keys: CacheKeys, *, any_precision: bool = False) -> None:
+    def __init__(self, folder: Path, expected: CacheHeader, keys: CacheKeys) -> None:
         stored = stored_header(folder)
-        if any_precision and "precision" in stored:
-            expected = replace(expected, precision=stored["precision"])
         if faults := expected.differences(stored):
             raise CacheError(
                 f"{folder}: the teacher cache was made from something else ({'; '.join(faults)}); "
-                "run `dvc repro cache_logits`, with -f -s where that finds nothing to do"
+                f"run {filling(folder)}, with -f -s where that finds nothing to do"
             )
         self.folder, self.header, self.keys = folder, expected, keys
         places = self._places()
         self.shards = [path for path, _ in places]
         self._ends = list(itertools.accumulate(place.count for _, place in places))
+        self._precisions = [place.precision for _, place in places]
         self._open()
 
     def _places(self) -> list[tuple[Path, ShardPlace]]:
@@ -172,7 +172,7 @@ class TeacherCache:
         if damaged := {path: fault for path in itertools.chain(*found.values()) if (fault := self._fault(path))}:
             named = "\n".join(f"{path}: {fault}" for path, fault in damaged.items())
             these = "this shard" if len(damaged) == 1 else "these shards"
-            raise CacheError(f"{named}; {REPAIR}, which makes only {these} again")
+            raise CacheError(f"{named}; run {repairing(self.folder)}, which makes only {these} again")
         placed, holes = [], list[str]()
         for prefix, paths in found.items():
             told = [(path, place) for path in paths if (place := shard_place(path))]
@@ -187,7 +187,8 @@ class TeacherCache:
         if holes:
             held = sum(place.count for _, place in placed)
             raise CacheError(
-                f"{self.folder}: holds {held} of {len(self.keys)} views ({', '.join(holes)}); {REPAIR} to finish it"
+                f"{self.folder}: holds {held} of {len(self.keys)} views ({', '.join(holes)}); "
+                f"run {repairing(self.folder)} to finish it"
             )
         return placed
 
@@ -215,6 +216,14 @@ class TeacherCache:
         return self._ends[-1] if self._ends else 0
 
     @property
+    def views_by_precision(self) -> dict[str, int]:
+        """How many views were answered in each number format."""
+        found: dict[str, int] = {}
+        for precision, start, end in zip(self._precisions, [0, *self._ends], self._ends, strict=False):
+            found[precision] = found.get(precision, 0) + end - start
+        return found
+
+    @property
     def bytes(self) -> int:
         """Size of all shards on disk."""
         return sum(path.stat().st_size for path in self.shards)
@@ -223,6 +232,10 @@ class TeacherCache:
     def keeps_views(self) -> bool:
         """Whether the views themselves are kept."""
         return self.header.pixels
+
+    def precision(self, place: int) -> str:
+        """The number format that the teacher answered a key in, by the key's place."""
+        return self._precisions[bisect.bisect_right(self._ends, place)]
 
     def record(self, image: str, view: View) -> TeacherRecord:
         """The teacher's answer to a view of a picture.
@@ -251,7 +264,7 @@ class TeacherCache:
         place = self.keys.place(image, view)
         if place is None:
             raise CacheError(
-                f"{self.folder}: no answer for picture {image[:12]} and {view}; run `dvc repro cache_logits`"
+                f"{self.folder}: no answer for picture {image[:12]} and {view}; run {filling(self.folder)}"
             )
         shard = bisect.bisect_right(self._ends, place)
         batch, row = divmod(place - (self._ends[shard - 1] if shard else 0), BATCH_ROWS)
@@ -260,6 +273,6 @@ class TeacherCache:
         if stored != (image, view.closing, view.number):
             raise CacheError(
                 f"{self.shards[shard]}: batch {batch} holds another view than its place says; remove {self.folder} "
-                "and run `dvc repro cache_logits`"
+                f"and run {filling(self.folder)}"
             )
         return column_reader(rows, row, self.header)

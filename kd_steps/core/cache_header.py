@@ -1,4 +1,8 @@
-"""The header of a teacher cache: all that its content depends on."""
+"""The header of a teacher cache: what its content is asked to depend on.
+
+The number format of the teacher's forward pass is not asked for: a cache may have been answered by several machines,
+and each shard tells its own.
+"""
 
 from __future__ import annotations
 
@@ -8,13 +12,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-LAYOUT = 5  # of cache_rows, bin_packing, vector_packing and pixel_hash
+LAYOUT = 6  # of cache_rows, bin_packing, vector_packing and pixel_hash
+ASSISTANT_CACHES = "assistant_caches"  # the folder of the caches that assistants learn from, each by its name
 VIEW_COUNTS = ("views", "closing_views")  # how many there are; no single answer depends on them
 
 
 @dataclass(frozen=True)
 class CacheHeader:
-    """All that a cache's content depends on.
+    """What a cache's content depends on.
 
     Attributes:
         teacher_sha256: of the teacher's weight file; of several teachers, over all their weight files and voices.
@@ -36,7 +41,6 @@ class CacheHeader:
         pooled: whether pooled neck channels are kept.
         max_vectors: most neck vectors kept a view.
         pixels: whether the views themselves are kept.
-        precision: of the teacher's forward pass.
         library_versions: of the libraries that make the pixels and the answers.
         layout: how a row is packed; raised whenever the same bytes would mean something else.
     """
@@ -60,7 +64,6 @@ class CacheHeader:
     pooled: bool
     max_vectors: int
     pixels: bool
-    precision: str
     library_versions: Mapping[str, str]
     layout: int = LAYOUT
 
@@ -71,7 +74,7 @@ class CacheHeader:
 
     @property
     def answers_digest(self) -> str:
-        """sha256 (hex) of all that a single answer depends on."""
+        """sha256 (hex) of what a single answer depends on."""
         fields = {name: value for name, value in self.to_dict().items() if name not in VIEW_COUNTS}
         return hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()
 

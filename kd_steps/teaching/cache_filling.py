@@ -31,7 +31,7 @@ def fill_cache(params: Params, teacher_folder: Path, folder: Path) -> dict[str, 
         folder: of the cache.
 
     Returns:
-        What it took: views, teacher forwards, bytes, seconds.
+        What it took: views, and how many in each number format, teacher forwards, bytes, seconds.
 
     Raises:
         ValueError: the teacher cannot be used, or teacher, data and student do not fit.
@@ -49,8 +49,13 @@ def fill_cache(params: Params, teacher_folder: Path, folder: Path) -> dict[str, 
     more = more_weight_files(params, made_of.sidecar)
     keys, forwards = fill(params, folder, made_of.header, made_of.teacher, made_of.data.pictures, made_of.plan, more)
     cache = TeacherCache(folder, made_of.header, keys)
+    formats = cache.views_by_precision
+    if len(formats) > 1:
+        told = ", ".join(f"{count:,} in {name}" for name, count in formats.items())
+        print(f"{folder}: answered {told}; remove the folder to have every view answered in one")  # noqa: T201
     return {
         "views": len(cache),
+        "views_by_precision": formats,
         "teacher_forwards": forwards,
         "bytes": cache.bytes,
         "bytes_per_view": round(cache.bytes / len(cache)),
@@ -97,6 +102,7 @@ def fill(
     from kd_steps.adapters import teacher_cache
     from kd_steps.adapters.yolo.answer_stream import answered_views
     from kd_steps.adapters.yolo.answering import asked_teacher, view_source
+    from kd_steps.adapters.yolo.recipe import hardware
     from kd_steps.core.cache_keys import CacheKeys
 
     section, places = params.cache_logits, {image.digest: place for place, image in enumerate(images)}
@@ -116,7 +122,8 @@ def fill(
             if not made:
                 progress.update(count)  # fresh ones are counted as they are answered
 
-        teacher_cache.write_shards(folder, header, keys, section.shard_views, answer, told)
+        precision = hardware(params).precision.name
+        teacher_cache.write_shards(folder, header, keys, section.shard_views, precision, answer, told)
     return keys, teacher.forwards
 
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from kd_steps.core.cache_header import ASSISTANT_CACHES
 from kd_steps.params import Params
 
-CACHES = Path("data/assistant_caches")
+CACHES = Path("data") / ASSISTANT_CACHES
 
 
 def params_of_assistant(params: Params, name: str) -> Params:

@@ -59,7 +59,7 @@ def cached_lesson(
     sidecar, teacher = made_of.sidecar, made_of.teacher
     require_fitting(teacher_folder, sidecar, teacher, student, prepared.classes)
     # The teacher answered where it ran, perhaps in another number format than this machine would take.
-    answers = TeacherCache(cache, made_of.header, made_of.keys, any_precision=True)
+    answers = TeacherCache(cache, made_of.header, made_of.keys)
     return Lesson(
         data=made_of.data,
         distillation=distillation_of(params, teacher, cached=answers),

@@ -47,6 +47,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def verify(sample: int, seed: int, assistant: str | None = None) -> dict[str, Any]:
     """Hold every shard to its sha256, then let the teacher answer some stored views again.
 
+    Views that were answered in another number format than this machine's, as on a GPU, are held to their bytes alone.
+
     Args:
         sample: how many views; all where there are fewer.
         seed: of their choice.
@@ -57,13 +59,12 @@ def verify(sample: int, seed: int, assistant: str | None = None) -> dict[str, An
 
     Raises:
         ValueError: there is no cache, it was made from something else, is not finished, or has damaged shards, each of
-            which is named; or the teacher cannot be used.
+            which is named; the teacher cannot be used; or no view was answered in this machine's number format.
     """
-    import numpy as np
-
     from kd_steps.adapters.prepared import load_prepared
     from kd_steps.adapters.teacher_cache import TeacherCache
     from kd_steps.adapters.yolo.answering import asked_teacher, view_source
+    from kd_steps.adapters.yolo.recipe import hardware
     from kd_steps.core.answer_errors import largest
     from kd_steps.params import load_params
     from kd_steps.teaching.cache_filling import more_weight_files
@@ -78,18 +79,19 @@ def verify(sample: int, seed: int, assistant: str | None = None) -> dict[str, An
     folder = MODELS / params.distill.teacher
     made_of = cache_setting(params, load_prepared(), folder)
     header, keys, more = made_of.header, made_of.keys, more_weight_files(params, made_of.sidecar)
-    cache = TeacherCache(place, header, keys, any_precision=True)
+    cache, precision = TeacherCache(place, header, keys), hardware(params).precision.name
     teacher = asked_teacher(_asking_all(params, header), made_of.teacher, header.classes, more)
     views = view_source(params, made_of.data.pictures, made_of.plan, header.augmentation_digest)
-    places = np.sort(np.random.default_rng(seed).permutation(len(keys))[:sample])
-    found = list(_compare(cache, teacher, views, [keys[int(place)] for place in places], params.cache_logits.batch))
+    drawn = [keys[place] for place in _drawn(cache, precision, sample, seed)]
+    found = list(_compare(cache, teacher, views, drawn, params.cache_logits.batch))
     errors, others = largest([one for one, _ in found]), [name for _, name in found if name]
     return {
         "cache": str(place),
         "teacher": str(folder),
         "views": len(cache),
         "shards": len(cache.shards),
-        "precision": {"stored": cache.header.precision, "here": header.precision},
+        "precision": precision,
+        "views_by_precision": cache.views_by_precision,
         "sample": len(found),
         "seed": seed,
         "largest_error": asdict(errors),
@@ -103,6 +105,20 @@ def _place(assistant: str | None) -> Path:
     from kd_steps.teaching.chain import CACHES
 
     return CACHE if assistant is None else CACHES / assistant
+
+
+def _drawn(cache: TeacherCache, precision: str, sample: int, seed: int) -> list[int]:
+    """Places of a sample of the keys that were answered in a number format, in order."""
+    import numpy as np
+
+    known = [place for place in range(len(cache)) if cache.precision(place) == precision]
+    if not known:
+        raise ValueError(
+            f"{cache.folder}: every shard has the bytes as written, but all views were answered in "
+            f"{', '.join(cache.views_by_precision)}, and this machine answers in {precision}: verify them on one that "
+            "answers as they were"
+        )
+    return sorted(np.random.default_rng(seed).permutation(known)[:sample].tolist())
 
 
 def _asking_all(params: Params, header: CacheHeader) -> Params:
@@ -136,15 +152,8 @@ def _compare(
 def verdict_lines(report: dict[str, Any]) -> list[str]:
     """The report of :func:`verify` in words."""
     errors, limits, others = report["largest_error"], report["limits"], report["other_pixels"]
-    stored, here = report["precision"]["stored"], report["precision"]["here"]
-    if report["passed"]:
-        verdict = "exact"
-    elif stored != here and not others:
-        verdict = (
-            f"NOT PROVEN: answered in {stored}, and here in {here}; verify it on a machine that answers in {stored}"
-        )
-    else:
-        verdict = f"NOT EXACT; remove {report['cache']} and run `dvc repro cache_logits` on this machine"
+    formats = {name: count for name, count in report["views_by_precision"].items() if name != report["precision"]}
+    elsewhere = ", ".join(f"{count:,} of {name}" for name, count in formats.items())
     neck = ", ".join(f"{what} {errors[what]:.2g}" for what in ("attention", "pooled", "vectors") if errors[what])
     return [
         f"{report['cache']}: {report['shards']} shards with {report['views']:,} views, each with the bytes as written",
@@ -156,7 +165,8 @@ def verdict_lines(report: dict[str, Any]) -> list[str]:
         *([f"  neck, as a share    {neck}"] if neck else []),
         f"  pixels              {report['sample'] - len(others)} of {report['sample']} views have the stored hash",
         *[f"    other pixels: {name}" for name in others],
-        verdict,
+        *([f"  held to their bytes alone, as answered in another number format: {elsewhere}"] if elsewhere else []),
+        "exact" if report["passed"] else f"NOT EXACT; remove {report['cache']} and run `dvc repro` on this machine",
     ]
 
 
@@ -168,7 +178,11 @@ def info(assistant: str | None = None) -> dict[str, Any]:
     """
     from kd_steps.adapters.cache_contents import cache_contents
     from kd_steps.adapters.files import read_json
+    from kd_steps.params import load_params
+    from kd_steps.teaching.chain import params_of_assistant
 
+    if assistant is not None:
+        params_of_assistant(load_params(), assistant)  # refuses a name that is none
     place = _place(assistant)
     contents = cache_contents(place)
     notes = {path.parent: read_json(path) for path in sorted(MODELS.glob("**/sidecar.json"))}
@@ -191,7 +205,8 @@ def info_lines(report: dict[str, Any]) -> list[str]:
         "views": f"{report['views']:,}, {header['imgsz_px']} px wide, of {report['pictures']:,} pictures",
         "plan": f"V = {header['views']} mosaic and {header['closing_views']} closing views, seed {header['seed']}",
         "teacher": f"{report['teacher'] or f'none that lies in {MODELS} now, or several'}, "
-        f"sha256 {header['teacher_sha256'][:12]}, {header['precision']}",
+        f"sha256 {header['teacher_sha256'][:12]}",
+        "answered in": ", ".join(f"{name} ({count:,} views)" for name, count in report["views_by_precision"].items()),
         "head": f"{len(header['cells'])} levels, {sum(header['cells']):,} anchors, {bins}, {branches}",
         "classes": ", ".join(header["classes"]),
         "kept anchors": f"score above {header['score_threshold']:g}, at most {header['max_anchors']}; "

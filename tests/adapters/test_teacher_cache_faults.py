@@ -12,7 +12,10 @@ from pathlib import Path
 
 import pytest
 from cache_writer import HEADER, IMAGES, KEYS, Answers, fill
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
+from kd_steps.adapters.cache_shards import ShardPlace, shard_place
 from kd_steps.adapters.teacher_cache import CacheError, TeacherCache, open_for_writing, write_shards
 from kd_steps.core.cache_keys import CacheKeys
 
@@ -34,7 +37,6 @@ FOREIGN = {
     "views": 3,
     "closing_views": 2,
     "library_versions": {"torch": "2.1", "numpy": "2.0"},
-    "precision": "bf16",
     "score_threshold": 0.5,
     "attention": False,
     "pixels": False,
@@ -50,7 +52,7 @@ def test_a_cache_made_from_something_else_is_refused_by_name(folder, field):
         TeacherCache(folder, expected, KEYS)
 
 
-@pytest.mark.parametrize("field", set(FOREIGN) - {"views", "closing_views", "precision"})
+@pytest.mark.parametrize("field", set(FOREIGN) - {"views", "closing_views"})
 def test_writing_over_a_cache_made_from_something_else_keeps_none_of_it(folder, field):
     expected = replace(HEADER, **{field: FOREIGN[field]})
     told, made, asked = fill(folder, expected)
@@ -143,9 +145,19 @@ def test_a_missing_shard_makes_the_cache_incomplete(folder, name, held, hole):
     assert [fresh for _, fresh in fill(folder)[1]].count(True) == 1
 
 
+def test_the_cache_of_an_assistant_is_mended_by_its_own_stage(tmp_path):
+    folder = tmp_path / "assistant_caches/m"
+    with pytest.raises(CacheError, match="no teacher cache; run `dvc repro assistant@m`"):
+        TeacherCache(folder, HEADER, KEYS)
+    fill(folder)
+    drop(folder, "shard-mosaic-001-001")
+    with pytest.raises(CacheError, match="run `dvc repro -f -s assistant@m` to finish it"):
+        TeacherCache(folder, HEADER, KEYS)
+
+
 def test_shards_of_another_size_that_a_kill_left_are_told(folder, tmp_path):
     open_for_writing(tmp_path / "small", HEADER)
-    write_shards(tmp_path / "small", HEADER, KEYS, 2, Answers(), lambda count, fresh: None)
+    write_shards(tmp_path / "small", HEADER, KEYS, 2, "fp32", Answers(), lambda count, fresh: None)
     for path in (tmp_path / "small").glob("shard-closing-000-001.*"):
         path.replace(folder / path.name)
     said = r"holds 16 of 15 views \(shard-closing-000-\*: pictures 2 to 3 twice, .*pictures 4 to 4 missing\)"
@@ -167,7 +179,6 @@ HARMED_HEADERS = {
     "torn": (truncate, r"header.json: damaged; run `dvc repro -f -s cache_logits`"),
     "no text": (harm_an_encoding, r"header.json: damaged; "),
     "gone": (Path.unlink, r"no teacher cache"),
-    "precision": (lambda path: path.write_text(path.read_text().replace('"fp32"', '"bf16"')), r"precision: "),
 }
 
 
@@ -183,21 +194,27 @@ def test_a_damaged_header_is_told_and_costs_no_answer(folder, harm):
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == whole
 
 
-def test_a_header_whose_precision_is_damaged_is_not_believed(folder):
-    HARMED_HEADERS["precision"][0](folder / "header.json")
-    with pytest.raises(CacheError, match=r"shard-mosaic-000-000.arrow: was made from something else than header.json"):
-        TeacherCache(folder, HEADER, KEYS, any_precision=True)
+def test_a_shard_that_arrow_cannot_open_is_no_cache_of_another_kind(folder):
+    """A foreign cache goes, whatever state it is in."""
+    for number, path in enumerate(sorted(folder.glob("*.arrow"))):
+        data = bytearray(path.read_bytes())
+        data[-20 - 60 * number] ^= 2
+        path.write_bytes(data)
+    told, _, asked = fill(folder, replace(HEADER, seed=7))
+    assert told == "another cache stood here (seed: 7 against 0)"
+    assert asked == list(KEYS)
 
 
-def test_answers_of_another_number_format_are_not_thrown_away(folder):
-    """As when the cache of a machine with a GPU lies on one without, and its training gets more epochs."""
-    whole = {path.name: path.read_bytes() for path in folder.iterdir()}
-    here = replace(HEADER, precision="bf16", views=3)
-    with pytest.raises(CacheError, match=r"computed in fp32, where this machine would take bf16; nothing was changed"):
-        open_for_writing(folder, here)
-    assert {path.name: path.read_bytes() for path in folder.iterdir()} == whole
-    with pytest.raises(CacheError):
-        TeacherCache(folder, here, KEYS)
+@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(back=st.integers(1, 3000), bit=st.integers(0, 7))
+def test_a_bit_flipped_anywhere_leaves_a_place_or_none(folder, back, bit):
+    """The end of the file is what Arrow reads first."""
+    whole = folder / "shard-mosaic-000-000.arrow"
+    data = bytearray(whole.read_bytes())
+    data[-back] ^= 1 << bit
+    other = folder / "flipped.arrow"
+    other.write_bytes(data)
+    assert shard_place(other) is None or isinstance(shard_place(other), ShardPlace)
 
 
 def test_no_cache_and_an_unknown_view_are_told(folder, tmp_path):
@@ -225,7 +242,7 @@ def slow(keys):
         yield t.view_of(key)
 
 t.open_for_writing(Path(sys.argv[1]), t.HEADER)
-t.write_shards(Path(sys.argv[1]), t.HEADER, t.KEYS, t.SHARD_VIEWS, slow, lambda *_: None)
+t.write_shards(Path(sys.argv[1]), t.HEADER, t.KEYS, t.SHARD_VIEWS, 'fp32', slow, lambda *_: None)
 """
 
 

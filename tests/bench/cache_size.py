@@ -122,7 +122,7 @@ def errors(side_px: int, cache: Any, views: Any) -> dict[str, Any]:
         pixels, _ = cache.sample(key.image, key.view)
         (now,) = live.records(torch.from_numpy(pixels.copy())[None], [0])
         found.append(record_errors(cache.record(key.image, key.view), now, side_px, *limits))
-    return {"precision": cache.header.precision, **asdict(largest(found))}
+    return {"precision": cache.precision(0), **asdict(largest(found))}
 
 
 def drawn_over_kept(caches: dict[str, Any]) -> dict[str, Any]:
@@ -220,7 +220,7 @@ def memory_of(kind: str, pictures: int, folder: Path) -> dict[str, float]:
 
     def write() -> None:
         open_for_writing(folder, header)
-        write_shards(folder, header, keys, SHARD_VIEWS, answers, lambda count, fresh: None)
+        write_shards(folder, header, keys, SHARD_VIEWS, "fp32", answers, lambda count, fresh: None)
 
     def read() -> None:
         cache = TeacherCache(folder, header, keys)

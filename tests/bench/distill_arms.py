@@ -28,7 +28,7 @@ class Arm:
         seed_offset: added to the seed, for an arm that is another one over again.
     """
 
-    kind: Literal["plain", "cached", "live", "native", "default"]
+    kind: Literal["plain", "cached", "live", "native", "default", "precise"]
     epochs: int
     labels: int = 1000
     views: int = 0
@@ -48,6 +48,7 @@ CPU_ARMS = {
     "cached-25": Arm("cached", 25),  # the wall-clock of native-20, cache build included, by the measured ratios
     "live-20": Arm("live", 20),
     "default-20": Arm("default", 20),
+    "precise-20": Arm("precise", 20),
     "plain-60": Arm("plain", 60),
     "cached-60": Arm("cached", 60),
     "cached-20-v2": Arm("cached", 20, views=2),
@@ -81,7 +82,7 @@ def run_arm(arm: Arm, seed: int, folder: Path) -> dict[str, Any]:
     from kd_steps.adapters.sidecar import read_sidecar
 
     params = setting.parameters(seed + arm.seed_offset, arm.epochs, arm.nominal_batch, arm.views)
-    trainings = {"native": _native, "default": _default}
+    trainings = {"native": _native, "default": _default, "precise": _default}
     measured = trainings.get(arm.kind, _ours)(arm, params, folder)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     taught = arm.kind in ("cached", "live", "native")
@@ -181,12 +182,14 @@ def _native(arm: Arm, params: Any, folder: Path) -> dict[str, Any]:
 
 
 def _default(arm: Arm, params: Any, folder: Path) -> dict[str, Any]:
-    """Ultralytics' own trainer, fp32, with its own order and views."""
-    from distill_native import default_trainer
+    """Ultralytics' own trainer, with its own order and views; fp32, or, of ``precise``, in our precision."""
+    from distill_native import PreciseTrainer, default_trainer
+    from ultralytics.models.yolo.detect import DetectionTrainer
 
     shutil.rmtree(folder, ignore_errors=True)
     train, test = setting.pictures("train"), setting.pictures("test")
-    trainer = default_trainer(params, train, test, folder)
+    kind = PreciseTrainer if arm.kind == "precise" else DetectionTrainer
+    trainer = default_trainer(params, train, test, folder, kind)
     trainer.train()
     return {**_last_row(trainer.csv), "teacher_forwards": 0}
 

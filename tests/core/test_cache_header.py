@@ -27,7 +27,6 @@ HEADER = CacheHeader(
     pooled=False,
     max_vectors=0,
     pixels=True,
-    precision="bf16",
     library_versions={"torch": "2"},
 )
 OTHERS = {
@@ -50,7 +49,6 @@ OTHERS = {
     "pooled": True,
     "max_vectors": 20,
     "pixels": False,
-    "precision": "fp32",
     "library_versions": {"torch": "3"},
     "layout": 1,
 }

@@ -56,7 +56,7 @@ def test_answers_of_another_teacher_under_this_ones_header_are_told(project, cap
     capsys.readouterr()
     code, said, _ = run(capsys, "verify", "--sample", "4")
     assert code == 1
-    assert "NOT EXACT; remove data/cache and run `dvc repro cache_logits`" in said
+    assert "NOT EXACT; remove data/cache and run `dvc repro`" in said
     report = json.loads(run(capsys, "verify", "--sample", "4", "--json")[1])
     assert report["passed"] is False
     assert report["largest_error"]["class_probability"] > 0.1
@@ -76,6 +76,30 @@ def test_other_pixels_are_told_by_name(project, capsys):
     assert len(report["other_pixels"]) == 5
     assert any(images[0].path.name in name for name in json.loads(run(capsys, "verify", "--json")[1])["other_pixels"])
     assert "View(closing=" in report["other_pixels"][0]
+
+
+def test_answers_of_another_number_format_are_held_to_their_bytes(project, capsys):
+    """As those of a machine with a GPU; what this machine answered is answered again."""
+    from kd_steps.teaching.cache_filling import fill
+
+    params, header, model, images, plan = parts(project)
+    shutil.rmtree("data/cache")
+    elsewhere = params.model_copy(update={"compute": params.compute.model_copy(update={"precision": "bf16"})})
+    fill(elsewhere, Path("data/cache"), header, model, images, plan)
+    capsys.readouterr()
+    code, said, told = run(capsys, "verify")
+    assert (code, said) == (1, "")
+    assert "all views were answered in bf16, and this machine answers in fp32: verify them on one that" in told
+    (project / "data/cache/shard-mosaic-000-001.sha256").unlink()
+    assert fill(params, Path("data/cache"), header, model, images, plan)[1] == 4
+    capsys.readouterr()
+    code, said, _ = run(capsys, "verify", "--json")
+    report = json.loads(said)
+    assert (code, report["sample"], report["views_by_precision"]) == (0, 4, {"bf16": 12, "fp32": 4})
+    assert "as answered in another number format: 12 of bf16" in run(capsys, "verify")[1]
+    assert "answered in   bf16 (12 views), fp32 (4 views)" in run(capsys, "info")[1]
+    flip(project / "data/cache/shard-mosaic-000-000.arrow")
+    assert "shard-mosaic-000-000.arrow: does not have the bytes" in run(capsys, "verify")[2]
 
 
 def flip(path):

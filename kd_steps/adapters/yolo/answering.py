@@ -151,6 +151,5 @@ def cache_header(
         pooled=cache.pooled,
         max_vectors=cache.max_vectors,
         pixels=cache.pixels,
-        precision=hardware(params).precision.name,
         library_versions=library_versions(),
     )

@@ -163,7 +163,7 @@ class ViewDataset(LabelledDataset):
             raise ViewMismatchError(
                 f"{image.path}: {view} has other pixels than the teacher saw (hash {found:016x} against "
                 f"{record.pixel_hash:016x}), though pictures, gains, seed and versions agree; the cache is not of this "
-                "machine's image libraries: remove data/cache and run `dvc repro cache_logits`"
+                "machine's image libraries: remove its folder and run `dvc repro`"
             )
         return record
 

@@ -107,7 +107,7 @@ def stored(project, folder, harm=lambda pixels: pixels):
             yield AnsweredView(record, harm(sample["img"].numpy().copy()), labels)
 
     open_for_writing(folder, header)
-    write_shards(folder, header, keys, 7, answers, lambda *_: None)
+    write_shards(folder, header, keys, 7, "fp32", answers, lambda *_: None)
     return TeacherCache(folder, header, keys)
 
 

@@ -63,7 +63,7 @@ def test_stored_answers_are_the_live_ones(tmp_path, architecture, bins, branches
     asked, kind = teacher(model, **EVERYTHING), header(model)
     assert (kind.bins, kind.two_branches) == (bins, branches == 2)
     open_for_writing(tmp_path, kind)
-    write_shards(tmp_path, kind, KEYS, 3, lambda part: answered(asked, part), lambda *_: None)
+    write_shards(tmp_path, kind, KEYS, 3, "fp32", lambda part: answered(asked, part), lambda *_: None)
     cache = TeacherCache(tmp_path, kind, KEYS)
     stored = batch_records([cache.record(key.image, key.view) for key in KEYS])
     live = asked.answer(picked(KEYS)[0].float() / 255)
