@@ -34,6 +34,7 @@ from kd_steps.core.teacher_records import TeacherRecord
 from kd_steps.core.views import View
 
 HEADER = "header.json"
+NAMED_HOLES = 3  # in a message
 
 
 class CacheError(ValueError):
@@ -186,8 +187,9 @@ class TeacherCache:
             placed += in_order
         if holes:
             held = sum(place.count for _, place in placed)
+            named = ", ".join(holes[:NAMED_HOLES]) + (", …" if len(holes) > NAMED_HOLES else "")
             raise CacheError(
-                f"{self.folder}: holds {held} of {len(self.keys)} views ({', '.join(holes)}); "
+                f"{self.folder}: holds {held} of {len(self.keys)} views ({named}); "
                 f"run {repairing(self.folder)} to finish it"
             )
         return placed
@@ -219,7 +221,7 @@ class TeacherCache:
     def views_by_precision(self) -> dict[str, int]:
         """How many views were answered in each number format."""
         found: dict[str, int] = {}
-        for precision, start, end in zip(self._precisions, [0, *self._ends], self._ends, strict=False):
+        for precision, (start, end) in zip(self._precisions, itertools.pairwise([0, *self._ends]), strict=True):
             found[precision] = found.get(precision, 0) + end - start
         return found
 

@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from kd_steps.adapters.cache_shards import ShardPlace, shard_place
 from kd_steps.adapters.teacher_cache import CacheError, TeacherCache, open_for_writing, write_shards
 from kd_steps.core.cache_keys import CacheKeys
+from kd_steps.core.views import View
 
 REPOSITORY = Path(__file__).parents[2]
 
@@ -143,6 +144,18 @@ def test_a_missing_shard_makes_the_cache_incomplete(folder, name, held, hole):
     with pytest.raises(CacheError, match=rf"{held} of 15 views \({hole}\); run `dvc repro -f -s cache_logits`"):
         TeacherCache(folder, HEADER, KEYS)
     assert [fresh for _, fresh in fill(folder)[1]].count(True) == 1
+
+
+def test_a_cache_that_was_hardly_begun_is_told_in_a_line(folder):
+    for name in ("shard-mosaic-000-001", "shard-mosaic-001-000", "shard-closing-000-000", "shard-closing-000-001"):
+        drop(folder, name)
+    with pytest.raises(
+        CacheError, match=r"mosaic-001-\*: pictures 0 to 3 missing, shard-closing-000.* to 4 missing\); "
+    ):
+        TeacherCache(folder, HEADER, KEYS)
+    keys = CacheKeys(IMAGES, [*KEYS.views, View(False, 2)])
+    with pytest.raises(CacheError, match=r"missing, …\); run"):
+        TeacherCache(folder, HEADER, keys)
 
 
 def test_the_cache_of_an_assistant_is_mended_by_its_own_stage(tmp_path):
