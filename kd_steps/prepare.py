@@ -29,8 +29,12 @@ from kd_steps.stage_entry import run_stage
 PREPARED, WITHOUT_LABELS = Path("data/prepared"), Path("data/unlabelled")
 HELD_OUT = Path("data/new_parts/held_out")
 STAGING = Path(".retort/prepare")
-# What every worker needs; imagehash imports scipy only when it hashes the first picture, which takes a second.
-WORKER_MODULES = ("kd_steps.prepare", "scipy.fftpack")
+# What every worker needs, but for this module, which each runs anew as its main one; imagehash imports scipy only when
+# it hashes the first picture, which takes a second.
+WORKER_MODULES = (
+    "kd_steps.adapters.images", "kd_steps.adapters.prepared_set", "kd_steps.core.preparation", "kd_steps.params",
+    "scipy.fftpack",
+)  # fmt: skip
 SPLITS = ("train", "val", "test", "defect_free")
 
 

@@ -148,6 +148,19 @@ def test_bad_input_is_refused_and_the_earlier_set_stays(tmp_path: Path, damage: 
         assert part in message
 
 
+def test_its_workers_say_nothing(tmp_path: Path) -> None:
+    """Only its own words and progress reach a person, however many processes help."""
+    root = yolo_project(tmp_path)
+    for number in range(100):
+        (root / "source/images/train" / f"more{number}.jpg").write_bytes(jpeg(1000 + number))
+        (root / "source/labels/train" / f"more{number}.txt").write_text(LINE)
+    process = start(root)
+    _, errors = process.communicate(timeout=120)
+    assert process.returncode == 0, errors
+    assert "119/119" in errors
+    assert "Warning" not in errors
+
+
 def test_as_a_process_it_refuses_without_a_traceback(tmp_path: Path) -> None:
     root = yolo_project(tmp_path)
     break_jpeg(root / "source")
