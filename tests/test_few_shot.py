@@ -60,6 +60,8 @@ def test_new_parts_are_learnt_after_a_kill_too(project):
     done = run_stage_in(project, "few_shot")
     assert done.returncode == 0, done.stderr
     assert "the training of this student with new parts was stopped here" in done.stdout
+    assert "Freezing layer 'model.0." in done.stdout + done.stderr
+    assert "for frozen layer" not in done.stdout + done.stderr
     found, student = read_sidecar(project / "models/few_shot"), read_sidecar(project / "models/student")
     assert found.classes == (*CLASSES, "tombstone")
     assert found.new_classes == ("tombstone",)

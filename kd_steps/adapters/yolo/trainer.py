@@ -71,7 +71,8 @@ class RetortTrainer(DetectionTrainer):
 
     def setup_model(self) -> dict[str, Any] | None:
         checkpoint = None
-        model = copy.deepcopy(self.spec.model).float()
+        # Stored weights come frozen; Ultralytics thaws what is to be trained, but with a warning for each tensor.
+        model = copy.deepcopy(self.spec.model).float().requires_grad_()
         if self.resume:
             weights, checkpoint = load_checkpoint(self.args.resume)
             live = resuming.read_live(self.spec.folder)

@@ -7,6 +7,7 @@ seeded around each sample and put back, and partners come from all pictures of t
 
 from __future__ import annotations
 
+import copy
 import random
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -71,8 +72,9 @@ class LabelledDataset(YOLODataset):
     """
 
     def __init__(self, images: Sequence[LabelledImage], **options: Any) -> None:
-        self.images = list(images)
-        super().__init__(img_path=[], task="detect", **options)
+        self.images, hyp = list(images), copy.copy(options["hyp"])
+        hyp.deterministic = False  # read once, to warn that pictures in memory make a training random: not here
+        super().__init__(img_path=[], task="detect", **{**options, "hyp": hyp})
 
     def get_img_files(self, img_path: str | list[str]) -> list[str]:
         return [str(image.path) for image in self.images]

@@ -1,5 +1,6 @@
 """Unlabelled pictures among labelled ones: views mix one kind only, and labelled views are the same without them."""
 
+import logging
 from dataclasses import replace
 
 import cv2
@@ -156,3 +157,34 @@ def test_a_batch_says_which_samples_have_labels(pictures, kinds):
 def test_a_lone_unlabelled_picture_mixes_with_itself(pictures):
     source = dataset([*pictures[True], pictures[False][4]], scale=0.0, translate=0.0)
     assert all(colours(source.view(COUNT, view)) == {170} for view in PLAN.all_views())
+
+
+def test_pictures_in_memory_are_not_said_to_make_a_training_random(pictures):
+    """As they do in Ultralytics' own data set, whose mosaics then depend on what was read before."""
+    from ultralytics.data.dataset import YOLODataset
+    from ultralytics.utils import LOGGER
+
+    from kd_steps.adapters.yolo.views import LabelledDataset
+
+    class Own(YOLODataset):
+        get_img_files, get_labels = LabelledDataset.get_img_files, LabelledDataset.get_labels
+
+        def __init__(self, images, **settings):
+            self.images = images
+            super().__init__(img_path=[], task="detect", **settings)
+
+    said = []
+    listener = logging.Handler()
+    listener.emit = lambda record: said.append(record.getMessage())
+    LOGGER.addHandler(listener)
+    try:
+        told = {}
+        for kind in (Own, LabelledDataset):
+            said.clear()
+            settings = options("ram")
+            assert kind(pictures[True], augment=True, **settings).ims[0] is not None
+            told[kind] = "non-deterministic" in "".join(said)
+            assert settings["hyp"].deterministic is True
+    finally:
+        LOGGER.removeHandler(listener)
+    assert told == {Own: True, LabelledDataset: False}
