@@ -42,3 +42,9 @@ def fill(folder, header=HEADER, answers=None, precision="fp32"):
         folder, header, KEYS, SHARD_VIEWS, precision, answers, lambda count, fresh: made.append((count, fresh))
     )
     return told, made, answers.asked
+
+
+def flip_a_bit(path):
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)

@@ -43,13 +43,16 @@ class CacheError(ValueError):
 
 def filling(folder: Path) -> str:
     """The command that fills a cache, as far as DVC sees a change."""
-    stage = f"assistant@{folder.name}" if folder.parent.name == ASSISTANT_CACHES else "cache_logits"
-    return f"`dvc repro {stage}`"
+    return f"`dvc repro {_stage(folder)}`"
 
 
 def repairing(folder: Path) -> str:
     """The command that makes again what is not whole in a cache: DVC does not see a bit that a disk has flipped."""
-    return filling(folder).replace("repro ", "repro -f -s ")
+    return f"`dvc repro -f -s {_stage(folder)}`"
+
+
+def _stage(folder: Path) -> str:
+    return f"assistant@{folder.name}" if folder.parent.name == ASSISTANT_CACHES else "cache_logits"
 
 
 def open_for_writing(folder: Path, header: CacheHeader) -> str:
@@ -168,23 +171,23 @@ class TeacherCache:
 
     def _places(self) -> list[tuple[Path, ShardPlace]]:
         """Every shard with its place, in order, each proven whole, its own and followed by the next."""
-        prefixes = [shard_prefix(view) for view in self.keys.views]
-        found = {prefix: list(self.folder.glob(f"{prefix}*{SUFFIX}")) for prefix in prefixes}
-        if damaged := {path: fault for path in itertools.chain(*found.values()) if (fault := self._fault(path))}:
+        placed, damaged, holes = [], dict[Path, str](), list[str]()
+        for prefix in map(shard_prefix, self.keys.views):
+            told = []
+            for path in self.folder.glob(f"{prefix}*{SUFFIX}"):
+                fault = shard_fault(path)
+                place = None if fault else shard_place(path)
+                if fault := fault or self._misplaced(path, place):
+                    damaged[path] = fault
+                elif place:
+                    told.append((path, place))
+            in_order = sorted(told, key=lambda one: one[1].first)
+            holes += [f"{prefix}*: {hole}" for hole in _holes([p for _, p in in_order], len(self.keys.images))]
+            placed += in_order
+        if damaged:
             named = "\n".join(f"{path}: {fault}" for path, fault in damaged.items())
             these = "this shard" if len(damaged) == 1 else "these shards"
             raise CacheError(f"{named}; run {repairing(self.folder)}, which makes only {these} again")
-        placed, holes = [], list[str]()
-        for prefix, paths in found.items():
-            told = [(path, place) for path in paths if (place := shard_place(path))]
-            in_order = sorted(told, key=lambda one: one[1].first)
-            ends = [0, *(place.first + place.count for _, place in in_order)]
-            starts = [*(place.first for _, place in in_order), len(self.keys.images)]
-            for end, start in zip(ends, starts, strict=True):
-                if end != start:  # twice: shards of another size beside those that took their place, after a kill
-                    word = "missing" if end < start else "twice"
-                    holes.append(f"{prefix}*: pictures {min(end, start)} to {max(end, start) - 1} {word}")
-            placed += in_order
         if holes:
             held = sum(place.count for _, place in placed)
             named = ", ".join(holes[:NAMED_HOLES]) + (", …" if len(holes) > NAMED_HOLES else "")
@@ -194,11 +197,8 @@ class TeacherCache:
             )
         return placed
 
-    def _fault(self, path: Path) -> str | None:
-        """What is wrong with a shard's bytes, or with where they lie."""
-        if fault := shard_fault(path):
-            return fault
-        place = shard_place(path)
+    def _misplaced(self, path: Path, place: ShardPlace | None) -> str | None:
+        """What is wrong with where a shard lies."""
         if place is None or place.answers_digest != self.header.answers_digest:
             return f"was made from something else than {HEADER} tells"
         return None if place.name == path.stem else f"holds the answers of {place.name}"
@@ -278,3 +278,15 @@ class TeacherCache:
                 f"and run {filling(self.folder)}"
             )
         return column_reader(rows, row, self.header)
+
+
+def _holes(places: Sequence[ShardPlace], pictures: int) -> Iterator[str]:
+    """What of a view's pictures its shards, in order, do not hold, or hold twice.
+
+    Twice: shards of another size beside those that took their place, after a kill.
+    """
+    ends = [0, *(place.first + place.count for place in places)]
+    starts = [*(place.first for place in places), pictures]
+    for end, start in zip(ends, starts, strict=True):
+        if end != start:
+            yield f"pictures {min(end, start)} to {max(end, start) - 1} {'missing' if end < start else 'twice'}"

@@ -58,7 +58,6 @@ def cached_lesson(
     made_of = cache_setting(params, prepared, teacher_folder)
     sidecar, teacher = made_of.sidecar, made_of.teacher
     require_fitting(teacher_folder, sidecar, teacher, student, prepared.classes)
-    # The teacher answered where it ran, perhaps in another number format than this machine would take.
     answers = TeacherCache(cache, made_of.header, made_of.keys)
     return Lesson(
         data=made_of.data,

@@ -82,7 +82,7 @@ def verify(sample: int, seed: int, assistant: str | None = None) -> dict[str, An
     cache, precision = TeacherCache(place, header, keys), hardware(params).precision.name
     teacher = asked_teacher(_asking_all(params, header), made_of.teacher, header.classes, more)
     views = view_source(params, made_of.data.pictures, made_of.plan, header.augmentation_digest)
-    drawn = [keys[place] for place in _drawn(cache, precision, sample, seed)]
+    drawn = [keys[number] for number in _drawn(cache, precision, sample, seed)]
     found = list(_compare(cache, teacher, views, drawn, params.cache_logits.batch))
     errors, others = largest([one for one, _ in found]), [name for _, name in found if name]
     return {

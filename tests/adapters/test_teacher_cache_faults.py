@@ -1,17 +1,12 @@
-"""A teacher cache that is foreign, damaged, torn or out of room: refused by name, mended shard by shard."""
+"""A teacher cache that is foreign, damaged or torn: refused by name, mended shard by shard."""
 
-import errno
-import os
 import shutil
-import signal
 import subprocess
-import sys
-import time
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from cache_writer import HEADER, IMAGES, KEYS, Answers, fill
+from cache_writer import HEADER, IMAGES, KEYS, Answers, fill, flip_a_bit
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -19,8 +14,6 @@ from kd_steps.adapters.cache_shards import ShardPlace, shard_place
 from kd_steps.adapters.teacher_cache import CacheError, TeacherCache, open_for_writing, write_shards
 from kd_steps.core.cache_keys import CacheKeys
 from kd_steps.core.views import View
-
-REPOSITORY = Path(__file__).parents[2]
 
 
 @pytest.fixture
@@ -61,12 +54,6 @@ def test_writing_over_a_cache_made_from_something_else_keeps_none_of_it(folder, 
     assert asked == list(KEYS)
     assert all(fresh for _, fresh in made)
     assert len(TeacherCache(folder, expected, KEYS)) == 15
-
-
-def flip_a_bit(path):
-    data = bytearray(path.read_bytes())
-    data[len(data) // 2] ^= 1
-    path.write_bytes(data)
 
 
 def truncate(path):
@@ -241,77 +228,3 @@ def test_pictures_that_are_others_than_were_answered_are_told(folder):
     others = CacheKeys([f"{number:064x}" for number in range(len(IMAGES))], KEYS.views)
     with pytest.raises(CacheError, match=r"mosaic-000-000\.arrow: batch 0 holds another view than its place says"):
         TeacherCache(folder, HEADER, others).record(others[0].image, others[0].view)
-
-
-SLOW_WRITER = """
-import sys, time
-sys.path.insert(0, {tests!r})
-from pathlib import Path
-import cache_writer as t
-
-def slow(keys):
-    for key in keys:
-        time.sleep(0.05)
-        yield t.view_of(key)
-
-t.open_for_writing(Path(sys.argv[1]), t.HEADER)
-t.write_shards(Path(sys.argv[1]), t.HEADER, t.KEYS, t.SHARD_VIEWS, 'fp32', slow, lambda *_: None)
-"""
-
-
-def test_a_kill_loses_only_the_shard_in_the_making(tmp_path):
-    folder = tmp_path / "cache"
-    code = SLOW_WRITER.format(tests=str(REPOSITORY / "tests"))
-    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
-    with subprocess.Popen([sys.executable, "-c", code, str(folder)], env=environment) as process:
-        while not (folder / "shard-mosaic-000-001.sha256").exists():
-            assert process.poll() is None
-            time.sleep(0.01)
-        process.send_signal(signal.SIGKILL)
-    assert not (folder / "shard-closing-000-000.arrow").exists(), "killed before the end"
-    with pytest.raises(CacheError):
-        TeacherCache(folder, HEADER, KEYS)
-    kept = (folder / "shard-mosaic-000-000.arrow").stat().st_mtime_ns
-    told, made, asked = fill(folder)
-    assert told == "resumed"
-    assert (folder / "shard-mosaic-000-000.arrow").stat().st_mtime_ns == kept
-    assert [fresh for _, fresh in made[:2]] == [False, False]
-    assert asked == KEYS[-len(asked) :]
-    fill(tmp_path / "undisturbed")
-    for path in (tmp_path / "undisturbed").iterdir():
-        assert (folder / path.name).read_bytes() == path.read_bytes()
-
-
-def test_a_full_disk_is_told_and_loses_nothing_finished(small_disk):
-    folder, ballast = small_disk / "cache", small_disk / "ballast"
-    ballast.write_bytes(b"x" * 24_000)
-    script = (
-        "import sys\n"
-        f"sys.path.insert(0, {str(REPOSITORY / 'tests')!r})\n"
-        "from pathlib import Path\n"
-        "import cache_writer as t\n"
-        "from kd_steps.stage_entry import run_stage\n"
-        "run_stage(lambda: t.fill(Path(sys.argv[1])) and None)\n"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", script, str(folder)],
-        cwd=small_disk.parent,  # where the stage's costs are noted
-        env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 1
-    assert done.stderr.startswith("error: ")
-    assert os.strerror(errno.ENOSPC) in done.stderr
-    assert "Traceback" not in done.stderr
-    finished = sorted(path.stem for path in folder.glob("shard-*.sha256"))
-    assert 0 < len(finished) < 6
-    assert not list(folder.glob(".*")), "half-written files are cleared away"
-    ballast.unlink()
-    subprocess.run(["mount", "-o", "remount,size=400k", str(small_disk)], check=True)
-    told, made, asked = fill(folder)
-    assert told == "resumed"
-    assert [fresh for _, fresh in made] == [False] * len(finished) + [True] * (6 - len(finished))
-    assert asked == KEYS[sum([4, 1, 4, 1, 4, 1][: len(finished)]) :]
-    assert len(TeacherCache(folder, HEADER, KEYS)) == 15

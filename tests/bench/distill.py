@@ -231,9 +231,9 @@ def main() -> None:
         found = summary(runs)
         print(tables(found), headline(found), sep="\n\n")
         return
-    for name, seed in missing(asked.arms.split(","), [int(seed) for seed in asked.seeds.split(",")], runs):
-        if not missing([name], [seed], stored_runs()):  # another process may have done it by now
-            continue
+    arms, seeds = asked.arms.split(","), [int(seed) for seed in asked.seeds.split(",")]
+    while todo := missing(arms, seeds, stored_runs()):  # asked anew, as another process may have done some by now
+        name, seed = todo[0]
         subprocess.run([sys.executable, __file__, "--one", name, str(seed)], check=True)
         write([*stored_runs(), json.loads((SCALE.scratch / f"{name}-{seed}.json").read_text())])
         print(f"{name}, seed {seed}: done", flush=True)

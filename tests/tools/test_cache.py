@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from cache_tool import none_at_all, own_teacher, parts, run, unfinished
+from cache_writer import flip_a_bit
 from training_fixture import decided_model, params_of, stage_environment, write_model, write_params
 
 from kd_steps.adapters.files import read_json, write_json
@@ -98,18 +99,12 @@ def test_answers_of_another_number_format_are_held_to_their_bytes(project, capsy
     assert (code, report["sample"], report["views_by_precision"]) == (0, 4, {"bf16": 12, "fp32": 4})
     assert "as answered in another number format: 12 of bf16" in run(capsys, "verify")[1]
     assert "answered in   bf16 (12 views), fp32 (4 views)" in run(capsys, "info")[1]
-    flip(project / "data/cache/shard-mosaic-000-000.arrow")
+    flip_a_bit(project / "data/cache/shard-mosaic-000-000.arrow")
     assert "shard-mosaic-000-000.arrow: does not have the bytes" in run(capsys, "verify")[2]
 
 
-def flip(path):
-    data = bytearray(path.read_bytes())
-    data[len(data) // 2] ^= 1
-    path.write_bytes(data)
-
-
 def test_every_damaged_shard_is_named(project, capsys):
-    flip(project / "data/cache/shard-mosaic-000-001.arrow")
+    flip_a_bit(project / "data/cache/shard-mosaic-000-001.arrow")
     (project / "data/cache/shard-closing-000-001.sha256").unlink()
     code, said, told = run(capsys, "verify", "--json")
     assert (code, said) == (1, "")
@@ -177,7 +172,7 @@ def test_the_command_line_hands_over_words_and_exit_code(project):
     done = retort(project, "verify", "--sample", "2", "--seed", "3", "--json")
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["seed"] == 3
-    flip(project / "data/cache/shard-mosaic-000-000.arrow")
+    flip_a_bit(project / "data/cache/shard-mosaic-000-000.arrow")
     done = retort(project, "verify")
     assert done.returncode == 1
     assert "shard-mosaic-000-000.arrow: does not have the bytes" in done.stderr
