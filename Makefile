@@ -57,7 +57,7 @@ bench: setup ## the benchmarks; results go to tests/bench/results/
 	@for file in tests/bench/{*_speed,cache_size}.py; do echo "== $$file"; python "$$file"; done
 
 deps: setup ## write the Python files that each stage imports into dvc.yaml
-	@python tests/stage_deps.py
+	@python tests/support/stage_deps.py
 
 lock: ## resolve requirements.lock anew
 	@uv pip compile pyproject.toml --extra dev --python-version 3.11 --generate-hashes \

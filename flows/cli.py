@@ -148,7 +148,7 @@ def _run_tool(assistant: str | None, as_json: bool, *arguments: str) -> None:
     _require_project()
     arguments += () if assistant is None else ("--assistant", assistant)
     arguments += ("--json",) if as_json else ()
-    done = subprocess.run([sys.executable, "-m", "kd_steps.tools.cache", *arguments], check=False)
+    done = subprocess.run([sys.executable, "-m", "kd_steps.jobs.cache_tool", *arguments], check=False)
     raise typer.Exit(done.returncode)
 
 

@@ -10,21 +10,21 @@ from pathlib import Path
 
 from kd_steps.adapters.files import write_json
 from kd_steps.adapters.training_log import write_losses
+from kd_steps.jobs.chain import CACHES, params_of_assistant
 from kd_steps.params import load_params
 from kd_steps.stage_entry import run_stage
-from kd_steps.teaching.chain import CACHES, params_of_assistant
 
 MODELS = Path("models")
 
 
 def main() -> None:
     """Let the one before it answer, then distil this assistant; each part goes on where a kill stopped it."""
-    from kd_steps.adapters.prepared import load_prepared
+    from kd_steps.adapters.data.reader import load_prepared
     from kd_steps.adapters.sidecar import read_sidecar
-    from kd_steps.adapters.yolo.recipe import initial_model
-    from kd_steps.teaching.cache_filling import fill_cache
-    from kd_steps.teaching.preflight import judge_size
-    from kd_steps.teaching.student_training import cached_lesson, train_student
+    from kd_steps.adapters.yolo.train.recipe import initial_model
+    from kd_steps.jobs.cache_filling import fill_cache
+    from kd_steps.jobs.preflight import judge_size
+    from kd_steps.jobs.student_training import cached_lesson, train_student
 
     name = named()
     params, prepared = params_of_assistant(load_params(), name), load_prepared()

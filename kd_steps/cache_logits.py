@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from kd_steps.adapters.files import write_json
+from kd_steps.jobs.cache_filling import fill_cache, leave_empty
 from kd_steps.params import load_params
 from kd_steps.stage_entry import run_stage
-from kd_steps.teaching.cache_filling import fill_cache, leave_empty
 
 FOLDER, MODELS = Path("data/cache"), Path("models")
 

@@ -6,9 +6,9 @@ from pathlib import Path
 
 from kd_steps.adapters.files import write_json
 from kd_steps.adapters.training_log import write_losses
+from kd_steps.jobs.student_training import cached_lesson, own_lesson, train_student
 from kd_steps.params import load_params
 from kd_steps.stage_entry import run_stage
-from kd_steps.teaching.student_training import cached_lesson, own_lesson, train_student
 
 FOLDER, MODELS = Path("models/student"), Path("models")
 CACHE = Path("data/cache")
@@ -17,10 +17,10 @@ CURVES = Path("plots/distill.csv")
 
 def main() -> None:
     """Judge the teacher, then distil the student, or go on where a kill stopped it."""
-    from kd_steps.adapters.prepared import load_prepared
+    from kd_steps.adapters.data.reader import load_prepared
     from kd_steps.adapters.sidecar import read_sidecar
-    from kd_steps.adapters.yolo.recipe import initial_model
-    from kd_steps.teaching.preflight import judge_teacher, own_verdict, refuse_weak, verdict_lines
+    from kd_steps.adapters.yolo.train.recipe import initial_model
+    from kd_steps.jobs.preflight import judge_teacher, own_verdict, refuse_weak, verdict_lines
 
     params, prepared = load_params(), load_prepared()
     teacher, own = MODELS / params.distill.teacher, params.distill.answers == "ema"

@@ -11,7 +11,8 @@ import numpy as np
 import pandas as pd
 
 from kd_steps.adapters.files import atomic_path, write_json
-from kd_steps.core.engine_summary import (
+from kd_steps.core.evaluation.average_precision import false_alarms, resample_boards
+from kd_steps.core.evaluation.engine_summary import (
     ApSample,
     accuracy_summary,
     latency_control,
@@ -20,10 +21,9 @@ from kd_steps.core.engine_summary import (
     precision_recall_table,
     sample_ap,
 )
-from kd_steps.core.evaluation_set import EvaluationSet, evaluation_set
-from kd_steps.core.matching import Matches, match_detections
-from kd_steps.core.metrics import false_alarms, resample_boards
-from kd_steps.core.statistics import mean_count_interval
+from kd_steps.core.evaluation.evaluation_set import EvaluationSet, evaluation_set
+from kd_steps.core.evaluation.intervals import mean_count_interval
+from kd_steps.core.evaluation.matching import Matches, match_detections
 from kd_steps.edge.manifest import Manifest, read_manifest
 from kd_steps.params import Params, load_params
 from kd_steps.stage_entry import run_stage
@@ -75,7 +75,7 @@ def read_manifests() -> dict[str, Manifest]:
 
 def read_evaluation_set(manifests: dict[str, Manifest]) -> EvaluationSet:
     """The prepared test and defect-free pictures, checked against what the engines know."""
-    from kd_steps.adapters.prepared import load_prepared
+    from kd_steps.adapters.data.reader import load_prepared
 
     data = load_prepared(PREPARED)
     known = {name: (manifest.classes, manifest.new_classes) for name, manifest in manifests.items()}
@@ -84,7 +84,7 @@ def read_evaluation_set(manifests: dict[str, Manifest]) -> EvaluationSet:
 
 def find(name: str, manifest: Manifest, test: EvaluationSet, params: Params) -> pd.DataFrame:
     """Detections of one engine, from an earlier run where that one finished them."""
-    from kd_steps.adapters.engine_runs import detect_all, detections_fingerprint, detections_of
+    from kd_steps.adapters.engines.runs import detect_all, detections_fingerprint, detections_of
     from kd_steps.adapters.parallel import available_cores
     from kd_steps.edge.golden import check_golden
 
@@ -119,7 +119,7 @@ def measure_latency(
     manifests: dict[str, Manifest], test: EvaluationSet, params: Params
 ) -> tuple[pd.DataFrame, dict[str, Any]]:
     """Times of all engines and of the teacher once more, and the control those two give."""
-    from kd_steps.adapters.engine_runs import time_engines
+    from kd_steps.adapters.engines.runs import time_engines
 
     knobs = params.evaluate
     folders = {name: ENGINES / name for name in manifests} | {TEACHER_AGAIN: ENGINES / TEACHER}

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from kd_steps.adapters.engine_folder import Build, Network, ParityError, Role, complete_engine
+from kd_steps.adapters.engines.folder import Build, Network, ParityError, Role, complete_engine
 from kd_steps.adapters.sidecar import SIDECAR, WEIGHTS, read_sidecar
 from kd_steps.edge.contract import require_same
 from kd_steps.edge.manifest import OperatingPoint
@@ -84,7 +84,7 @@ def build_float(
     Returns:
         The format of the raw outputs, and the engine's outputs for the golden pictures.
     """
-    from kd_steps.adapters.exporters.onnx_fp32 import build_onnx_fp32
+    from kd_steps.adapters.engines.targets.onnx_fp32 import build_onnx_fp32
     from kd_steps.adapters.yolo.export import is_end_to_end, raw_outputs
 
     output_format: OutputFormat = "end2end" if is_end_to_end(network.weights) else "anchors"
@@ -136,11 +136,11 @@ def build_derived(
     """
     parent, folder = ENGINES / FLOAT.target / "model.onnx", _partial(target)
     if target == "ort-cpu-int8":
-        from kd_steps.adapters.exporters.ort_cpu_int8 import build_ort_cpu_int8
+        from kd_steps.adapters.engines.targets.ort_cpu_int8 import build_ort_cpu_int8
 
         build_ort_cpu_int8(parent, folder / "model.onnx", _tensors(calibration, student))
     elif target == "openvino-fp16":
-        from kd_steps.adapters.exporters.openvino_fp16 import build_openvino_fp16
+        from kd_steps.adapters.engines.targets.openvino_fp16 import build_openvino_fp16
 
         build_openvino_fp16(parent, folder / "model.xml")
     else:

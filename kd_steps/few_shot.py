@@ -11,24 +11,24 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from kd_steps.adapters.data.part_sets import PartPicture, PartSet, read_part_sets
 from kd_steps.adapters.files import read_text, write_json
-from kd_steps.adapters.part_sets import PartPicture, PartSet, read_part_sets
-from kd_steps.core.labelled import LabelledImage
-from kd_steps.core.labels import parse_yolo
-from kd_steps.core.part_classes import classes_with_new_parts
-from kd_steps.core.schedule import SchedulePhase, weights_at
+from kd_steps.core.data.part_classes import classes_with_new_parts
+from kd_steps.core.data.sample import LabelledImage
+from kd_steps.core.data.yolo_labels import parse_yolo
+from kd_steps.core.distill.schedule import SchedulePhase, weights_at
 from kd_steps.edge.contract import canonical_digest
+from kd_steps.jobs.resumable import train_once
+from kd_steps.jobs.student_training import NOT_OF_THE_TRAINING
 from kd_steps.params import Params, load_params
-from kd_steps.params_training import Distill
+from kd_steps.params.training import Distill
 from kd_steps.stage_entry import run_stage
-from kd_steps.teaching.resumable import train_once
-from kd_steps.teaching.student_training import NOT_OF_THE_TRAINING
 
 if TYPE_CHECKING:
-    from kd_steps.adapters.prepared import PreparedSet
+    from kd_steps.adapters.data.reader import PreparedSet
     from kd_steps.adapters.sidecar import Sidecar
     from kd_steps.adapters.yolo.models import Detector
-    from kd_steps.adapters.yolo.training_run import TrainingRun
+    from kd_steps.adapters.yolo.train.training_run import TrainingRun
 
 FOLDER = Path("models/few_shot")
 STUDENT = Path("models/student")
@@ -37,7 +37,7 @@ NEW_PARTS = Path("data/new_parts")
 
 def main() -> None:
     """Teach the student the new parts; without any, give the same student and say so."""
-    from kd_steps.adapters.prepared import load_prepared
+    from kd_steps.adapters.data.reader import load_prepared
     from kd_steps.adapters.sidecar import WEIGHTS, read_sidecar
 
     params, prepared, student = load_params(), load_prepared(), read_sidecar(STUDENT)
@@ -76,7 +76,7 @@ def labelled_shot(picture: PartPicture, names: Sequence[str], classes: Sequence[
     Raises:
         ValueError: the picture or its label file cannot be read, or a line is wrong.
     """
-    from kd_steps.adapters.images import decode_bgr, measure
+    from kd_steps.adapters.data.images import decode_bgr, measure
 
     if not picture.label.exists():
         raise ValueError(f"{picture.label}: missing; an empty file says that {picture.path.name} has no objects")
@@ -104,10 +104,10 @@ def teach(
         What the training measured.
     """
     from kd_steps.adapters.sidecar import WEIGHTS
-    from kd_steps.adapters.yolo.answering import trained
     from kd_steps.adapters.yolo.models import parameter_count
-    from kd_steps.adapters.yolo.recipe import finish
-    from kd_steps.adapters.yolo.training import train
+    from kd_steps.adapters.yolo.teach.answering import trained
+    from kd_steps.adapters.yolo.train.recipe import finish
+    from kd_steps.adapters.yolo.train.training import train
 
     _, base = trained(params, STUDENT)
     run = few_shot_run(params, prepared, student, base, classes, shots)
@@ -161,12 +161,12 @@ def few_shot_run(
         classes: its class names, then the new ones.
         shots: pictures of the new parts.
     """
-    from kd_steps.adapters.yolo.answering import answer_content, frozen
-    from kd_steps.adapters.yolo.distiller import Distillation
     from kd_steps.adapters.yolo.models import add_classes
-    from kd_steps.adapters.yolo.recipe import fresh_views_plan, training_run
-    from kd_steps.adapters.yolo.training_run import NewPartDraws
-    from kd_steps.core.distillation import TermWeights
+    from kd_steps.adapters.yolo.teach.answering import answer_content, frozen
+    from kd_steps.adapters.yolo.teach.distiller import Distillation
+    from kd_steps.adapters.yolo.train.recipe import fresh_views_plan, training_run
+    from kd_steps.adapters.yolo.train.training_run import NewPartDraws
+    from kd_steps.core.distill.objective import TermWeights
 
     few, section = params.few_shot, few_shot_section(params)
     phase = SchedulePhase("few_shot", 1.0, few.base_distillation_weight / 2, 0.5, 1.0)  # weights_at doubles both

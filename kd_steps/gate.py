@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from kd_steps.adapters.files import read_json, write_json
-from kd_steps.core.gates import Limits, gate_verdict
+from kd_steps.core.evaluation.gates import Limits, gate_verdict
 from kd_steps.params import load_params
 from kd_steps.stage_entry import run_stage
 

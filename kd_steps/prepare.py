@@ -13,16 +13,16 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from kd_steps.adapters import images
+from kd_steps.adapters.data import images
+from kd_steps.adapters.data.writer import PictureWriter, PreparedWriter, write_data_yaml, yolo_text
 from kd_steps.adapters.files import swap_folder, write_json
 from kd_steps.adapters.parallel import map_in_order
-from kd_steps.adapters.prepared_set import PictureWriter, PreparedWriter, write_data_yaml, yolo_text
-from kd_steps.core.boxes import Boxes
-from kd_steps.core.held_out import check_known, erase
-from kd_steps.core.labelled import UNLABELLED
-from kd_steps.core.preparation import Plan, PlannedPicture, picture_faults, plan_set, repeated_ids
-from kd_steps.core.records import PictureFacts, ReadTemplate, SourceImage, SourceSet, refuse
-from kd_steps.core.splits import SplitRules
+from kd_steps.core.data.boxes import Boxes
+from kd_steps.core.data.held_out import check_known, erase
+from kd_steps.core.data.plan import Plan, PlannedPicture, picture_faults, plan_set, repeated_ids
+from kd_steps.core.data.sample import UNLABELLED
+from kd_steps.core.data.source import PictureFacts, ReadTemplate, SourceImage, SourceSet, refuse
+from kd_steps.core.data.splits import SplitRules
 from kd_steps.params import Params, load_params
 from kd_steps.stage_entry import run_stage
 
@@ -32,7 +32,7 @@ STAGING = Path(".retort/prepare")
 # What every worker needs, but for this module, which each runs anew as its main one; imagehash imports scipy only when
 # it hashes the first picture, which takes a second.
 WORKER_MODULES = (
-    "kd_steps.adapters.images", "kd_steps.adapters.prepared_set", "kd_steps.core.preparation", "kd_steps.params",
+    "kd_steps.adapters.data.images", "kd_steps.adapters.data.writer", "kd_steps.core.data.plan", "kd_steps.params",
     "scipy.fftpack",
 )  # fmt: skip
 SPLITS = ("train", "val", "test", "defect_free")

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from kd_steps.adapters.files import read_json, write_json
-from kd_steps.core.verdicts import failing_rules, passed_targets, shown
+from kd_steps.core.evaluation.verdicts import failing_rules, passed_targets, shown
 from kd_steps.edge.contract import canonical_digest
 from kd_steps.edge.manifest import Manifest, read_manifest
 from kd_steps.edge.verification import verify_files
@@ -20,9 +20,9 @@ from kd_steps.params import PARAMS_FILE, Params, load_params
 from kd_steps.stage_entry import run_stage
 
 if TYPE_CHECKING:
-    from kd_steps.adapters.tracking import StageRecord, Store
-    from kd_steps.adapters.tracking_versions import Registered
-    from kd_steps.params_training import AssistantStep
+    from kd_steps.adapters.mlflow.tracking import StageRecord, Store
+    from kd_steps.adapters.mlflow.versions import Registered
+    from kd_steps.params.training import AssistantStep
 
 METRICS, MODELS, ENGINES = Path("metrics"), Path("models"), Path("models/engines")
 RECEIPT = METRICS / "registration.json"
@@ -58,8 +58,8 @@ class GateFailedError(ValueError):
 
 def main() -> None:
     """Log the runs, register what passed, write the receipt; raise if the gate failed."""
-    from kd_steps.adapters import tracking
-    from kd_steps.adapters.lineage import lineage_of
+    from kd_steps.adapters.mlflow import tracking
+    from kd_steps.adapters.report.lineage import lineage_of
 
     params, root = load_params(), Path.cwd()
     RECEIPT.unlink(missing_ok=True)  # an old success must not outlive a new failure
@@ -104,7 +104,7 @@ def _proved_manifest(folder: Path) -> Manifest:
 
 
 def _record(stage: str, gate: Mapping[str, Any], manifests: Mapping[str, Manifest]) -> StageRecord:
-    from kd_steps.adapters.tracking import StageRecord
+    from kd_steps.adapters.mlflow.tracking import StageRecord
     from kd_steps.adapters.training_log import read_curve
 
     metrics_file, curve, files = STAGE_FILES[stage]
@@ -125,7 +125,7 @@ def _record(stage: str, gate: Mapping[str, Any], manifests: Mapping[str, Manifes
 
 
 def _assistant_record(name: str, step: AssistantStep) -> StageRecord:
-    from kd_steps.adapters.tracking import StageRecord
+    from kd_steps.adapters.mlflow.tracking import StageRecord
     from kd_steps.adapters.training_log import read_curve
 
     folder = MODELS / "assistants" / name
@@ -147,7 +147,7 @@ def _digest_of(records: Sequence[StageRecord], manifests: Mapping[str, Manifest]
 def _register(
     store: Store, params: Params, run_id: str, manifest: Manifest, gate: Mapping[str, Any], lineage: Mapping[str, str]
 ) -> Registered:
-    from kd_steps.adapters.tracking_versions import register_engine
+    from kd_steps.adapters.mlflow.versions import register_engine
 
     rules = [rule for rule in gate["rules"] if rule["target"] == manifest.target]
     measured = read_json(METRICS / "engines.json")[manifest.target]
@@ -177,7 +177,7 @@ def _receipt(
     registered: Mapping[str, Registered],
     manifests: Mapping[str, Manifest],
 ) -> dict[str, Any]:
-    from kd_steps.adapters.tracking import tracking_uri, without_credentials
+    from kd_steps.adapters.mlflow.tracking import tracking_uri, without_credentials
 
     return {
         "tracking_uri": without_credentials(tracking_uri(root)),

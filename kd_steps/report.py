@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from kd_steps.adapters.files import read_json
-from kd_steps.core.dossier_tables import (
+from kd_steps.core.report.dossier_tables import (
     chain_rows,
     class_rows,
     engine_rows,
@@ -19,13 +19,13 @@ from kd_steps.core.dossier_tables import (
     headline,
     key_figures,
 )
-from kd_steps.core.samples import choose_pictures, mark_picture
-from kd_steps.core.svg_charts import Line, latency_chart, legend_mark, lines_of, precision_recall_chart
+from kd_steps.core.report.samples import choose_pictures, mark_picture
+from kd_steps.core.report.svg_charts import Line, latency_chart, legend_mark, lines_of, precision_recall_chart
 from kd_steps.params import Params, load_params
 from kd_steps.stage_entry import run_stage
 
 if TYPE_CHECKING:
-    from kd_steps.adapters.dossier import Panel, Sample
+    from kd_steps.adapters.report.dossier import Panel, Sample
 
 METRICS, EVALUATION, MODELS = Path("metrics"), Path("evaluation"), Path("models")
 PREPARED, WITHOUT_LABELS = Path("data/prepared"), Path("data/unlabelled")
@@ -36,8 +36,8 @@ MOST_CURVES = 12  # charts of classes; beyond, only the classes that the student
 
 def main() -> None:
     """Gather every finding and write the page; what an earlier stage did not leave is said, not invented."""
-    from kd_steps.adapters.dossier import write_dossier
-    from kd_steps.adapters.lineage import lineage_of, versions_of
+    from kd_steps.adapters.report.dossier import write_dossier
+    from kd_steps.adapters.report.lineage import lineage_of, versions_of
 
     params = load_params()
     gate, engines = read_json(METRICS / "gate.json"), read_json(METRICS / "engines.json")
@@ -82,7 +82,7 @@ def most_telling_engine(gate: Mapping[str, Any], engines: Mapping[str, Any]) -> 
 
 def sample_pictures(params: Params, engines: Mapping[str, Any], engine: str) -> list[Sample]:
     """Test pictures with their objects, and with what the teacher and one engine saw at the line's confidence."""
-    from kd_steps.adapters.dossier import Sample, picture_uri
+    from kd_steps.adapters.report.dossier import Sample, picture_uri
 
     tables = {e: EVALUATION / "detections" / f"{e}.parquet" for e in (TEACHER, engine)}
     if not all(path.is_file() for path in (PREPARED / "boxes.parquet", *tables.values())):
@@ -148,7 +148,7 @@ def _errors(objects: pd.DataFrame, detections: pd.DataFrame) -> int:
 
 
 def _truth_panel(objects: pd.DataFrame) -> Panel:
-    from kd_steps.adapters.dossier import Box, Panel
+    from kd_steps.adapters.report.dossier import Box, Panel
 
     boxes = [Box.of(row, "truth", row["class_name"]) for _, row in objects.iterrows()]
     return Panel("Ground truth", f"{len(boxes)} labelled", boxes)
@@ -157,7 +157,7 @@ def _truth_panel(objects: pd.DataFrame) -> Panel:
 def _engine_panel(
     engine: str, objects: pd.DataFrame, detections: pd.DataFrame, names: list[str], known: set[str]
 ) -> Panel:
-    from kd_steps.adapters.dossier import Box, Panel
+    from kd_steps.adapters.report.dossier import Box, Panel
 
     strange = ~objects["class_name"].isin(known)
     expected = objects[~strange]

@@ -8,10 +8,10 @@ from typing import Any
 
 from kd_steps.adapters.files import write_json
 from kd_steps.edge.contract import canonical_digest
+from kd_steps.jobs.resumable import train_once
+from kd_steps.jobs.weight_files import weight_file
 from kd_steps.params import Params, load_params
 from kd_steps.stage_entry import run_stage
-from kd_steps.teaching.resumable import train_once
-from kd_steps.teaching.weight_files import weight_file
 
 FOLDER = Path("models/teacher")
 
@@ -19,11 +19,11 @@ FOLDER = Path("models/teacher")
 def main() -> None:
     """Train the teacher, or go on where a kill stopped it; or take given weights as they are."""
     from kd_steps.adapters.contract_source import current_contract
-    from kd_steps.adapters.prepared import load_prepared
+    from kd_steps.adapters.data.reader import load_prepared
     from kd_steps.adapters.sidecar import WEIGHTS, write_sidecar
-    from kd_steps.adapters.yolo.measuring import validation_scores
     from kd_steps.adapters.yolo.models import parameter_count, save_weights
-    from kd_steps.adapters.yolo.recipe import (
+    from kd_steps.adapters.yolo.train.measuring import validation_scores
+    from kd_steps.adapters.yolo.train.recipe import (
         finish,
         fresh_views_plan,
         given_model,
@@ -31,7 +31,7 @@ def main() -> None:
         model_name,
         training_run,
     )
-    from kd_steps.adapters.yolo.training import train
+    from kd_steps.adapters.yolo.train.training import train
 
     params = load_params()
     section, prepared = params.train_teacher, load_prepared()

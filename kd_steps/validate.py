@@ -10,22 +10,22 @@ import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
+from kd_steps.adapters.data.images import PictureError, decode_bgr, measure
+from kd_steps.adapters.data.part_sets import PartSet, read_part_sets
+from kd_steps.adapters.data.reader import PreparedSet, UnlabelledSet, load_prepared, load_unlabelled
 from kd_steps.adapters.files import sha256_of, write_json
-from kd_steps.adapters.images import PictureError, decode_bgr, measure
 from kd_steps.adapters.parallel import map_in_order
-from kd_steps.adapters.part_sets import PartSet, read_part_sets
-from kd_steps.adapters.prepared import PreparedSet, UnlabelledSet, load_prepared, load_unlabelled
-from kd_steps.core.data_tables import boxes_table, images_table, label_fault, label_path, measured_row
-from kd_steps.core.labelled import UNLABELLED
-from kd_steps.core.matching import CORNERS
-from kd_steps.core.parity import choose_probes
-from kd_steps.core.part_tables import PartRecord, new_parts_table, picture_record
-from kd_steps.core.records import PictureFacts
-from kd_steps.core.validation_page import validation_page
-from kd_steps.core.validation_verdict import counts, stop_message, suite_verdict, verdict
+from kd_steps.core.data.sample import UNLABELLED
+from kd_steps.core.data.source import PictureFacts
+from kd_steps.core.evaluation.matching import CORNERS
+from kd_steps.core.validation.data_tables import boxes_table, images_table, label_fault, label_path, measured_row
+from kd_steps.core.validation.page import validation_page
+from kd_steps.core.validation.parity import choose_probes
+from kd_steps.core.validation.part_tables import PartRecord, new_parts_table, picture_record
+from kd_steps.core.validation.verdict import counts, stop_message, suite_verdict, verdict
 from kd_steps.edge.contract import PreprocessingContract, canonical_digest
 from kd_steps.params import Params, load_params
-from kd_steps.params_training import ScaledModel, Training
+from kd_steps.params.training import ScaledModel, Training
 from kd_steps.stage_entry import run_stage
 
 NEW_PARTS = Path("data/new_parts")
@@ -42,7 +42,7 @@ class ValidationFailed(ValueError):  # noqa: N818 - not a wrong call, a verdict
 def main() -> None:
     """Validate everything, write the verdict, and stop the pipeline if a critical expectation is not met."""
     from kd_steps.adapters.contract_source import current_contract
-    from kd_steps.adapters.expectations import build_data_docs, load_suites, open_context, run_suite
+    from kd_steps.adapters.great_expectations.suites import build_data_docs, load_suites, open_context, run_suite
 
     params, root = load_params(), Path.cwd()
     for token in (BASE_TOKEN, NEW_PARTS_TOKEN):

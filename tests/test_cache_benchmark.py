@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from kd_steps.tools.cache import LIMITS
+from kd_steps.jobs.cache_tool import LIMITS
 
 BENCH = Path(__file__).parent / "bench"
 CACHE = json.loads((BENCH / "results/cache.json").read_text())

@@ -20,11 +20,11 @@ from training_fixture import (
 )
 
 from kd_steps import cache_logits
+from kd_steps.adapters.cache.store import TeacherCache
+from kd_steps.adapters.data.reader import load_prepared
 from kd_steps.adapters.files import sole_writer
-from kd_steps.adapters.prepared import load_prepared
-from kd_steps.adapters.teacher_cache import TeacherCache
-from kd_steps.core.cache_keys import CacheKeys
-from kd_steps.core.views import pixel_hash
+from kd_steps.core.cache.keys import CacheKeys
+from kd_steps.core.detect.views import pixel_hash
 
 
 def metrics(root):
@@ -39,7 +39,7 @@ def test_every_view_that_distillation_shows_is_answered_once(cached):
 
 
 def test_the_students_views_are_the_ones_the_teacher_saw(cached):
-    from kd_steps.adapters.yolo.answering import cache_header, distillation_plan, frozen, trained, view_source
+    from kd_steps.adapters.yolo.teach.answering import cache_header, distillation_plan, frozen, trained, view_source
 
     params = params_of(cached)
     plan = distillation_plan(params)

@@ -24,7 +24,7 @@ from training_fixture import (
 from kd_steps import cache_logits, distill
 from kd_steps.adapters.files import read_json, write_json
 from kd_steps.adapters.sidecar import read_sidecar
-from kd_steps.teaching.student_training import distillation_of
+from kd_steps.jobs.student_training import distillation_of
 
 WEIGHTS = (
     *("class_weight", "box_weight", "attention_weight", "channel_weight"),

@@ -11,7 +11,7 @@ import yaml
 from tiny_project import outs_of, stages_of
 
 from kd_steps.params import Params
-from kd_steps.params_training import Training
+from kd_steps.params.training import Training
 
 REPOSITORY = Path(__file__).parents[1]
 PARAMETERS = yaml.safe_load((REPOSITORY / "params.yaml").read_text())

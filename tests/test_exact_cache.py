@@ -9,12 +9,12 @@ from hypothesis import strategies as st
 from torch.utils.data import DataLoader
 from training_fixture import decided_model, params_of, tree_digest, write_model, write_training_project
 
-from kd_steps.adapters.prepared import load_prepared
-from kd_steps.adapters.teacher_cache import TeacherCache
-from kd_steps.core.answer_errors import largest, record_errors
-from kd_steps.core.labelled import LabelledImage
-from kd_steps.core.views import ViewPlan, pixel_hash
-from kd_steps.teaching.cache_filling import fill
+from kd_steps.adapters.cache.store import TeacherCache
+from kd_steps.adapters.data.reader import load_prepared
+from kd_steps.core.cache.answer_errors import largest, record_errors
+from kd_steps.core.data.sample import LabelledImage
+from kd_steps.core.detect.views import ViewPlan, pixel_hash
+from kd_steps.jobs.cache_filling import fill
 
 SIDE_PX = 64
 CLASS_PROBABILITY, BOX_SIDE_PX = 1e-3, 0.05  # what the cache promises
@@ -70,7 +70,7 @@ def filled(params, folder, model, images, plan):
     """A cache, written as the stage writes it, and its views with and without it."""
     from kd_steps.adapters.contract_source import current_contract
     from kd_steps.adapters.sidecar import Sidecar
-    from kd_steps.adapters.yolo.answering import cache_header, view_source
+    from kd_steps.adapters.yolo.teach.answering import cache_header, view_source
 
     contract = current_contract(params.preprocessing, params.augmentation)
     sidecar = Sidecar("teacher", "m", ("a", "b"), (), "t" * 64, 1, contract, "d" * 64, {}, {})
@@ -84,7 +84,7 @@ def filled(params, folder, model, images, plan):
 
 def errors_against_live(params, model, cache, drawn, plan):
     """The largest errors of all records against a teacher that answers the drawn views now, one by one."""
-    from kd_steps.adapters.yolo.answering import frozen
+    from kd_steps.adapters.yolo.teach.answering import frozen
 
     everything = params.cache_logits.model_copy(update={"score_threshold": 0.0, "max_anchors": sum(cache.header.cells)})
     live, found = frozen(params.model_copy(update={"cache_logits": everything}), model), []

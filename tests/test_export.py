@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 from engine_fixture import REPOSITORY, contract_of_project, run_export, write_params
 
-from kd_steps.adapters.engine_folder import Network, ParityError, complete_engine
+from kd_steps.adapters.engines.folder import Network, ParityError, complete_engine
 from kd_steps.edge.contract import PreprocessingContract
 from kd_steps.edge.golden import read_golden
 from kd_steps.edge.manifest import read_manifest

@@ -21,7 +21,7 @@ from training_fixture import (
 )
 
 from kd_steps import few_shot
-from kd_steps.adapters.part_sets import PartPicture, read_part_sets
+from kd_steps.adapters.data.part_sets import PartPicture, read_part_sets
 from kd_steps.adapters.sidecar import read_sidecar
 
 
@@ -79,8 +79,8 @@ def test_new_parts_are_learnt_after_a_kill_too(project):
 
 def test_the_training_draws_holds_and_keeps_as_it_is_told(project):
     """Shots in every batch, the base student's head held at the given weight, and the last epoch's weights."""
-    from kd_steps.adapters.prepared import load_prepared
-    from kd_steps.adapters.yolo.answering import trained
+    from kd_steps.adapters.data.reader import load_prepared
+    from kd_steps.adapters.yolo.teach.answering import trained
 
     write_new_parts(project, ["missing", "tombstone"])
     few = {**params_of(project).few_shot.model_dump(), "base_distillation_weight": 0.6, "new_part_share": 0.25}

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import yaml
 
-from kd_steps.core.statistics import Interval
+from kd_steps.core.evaluation.intervals import Interval
 
 ROOT = Path(__file__).resolve().parents[1]
 

@@ -16,7 +16,7 @@ import pytest
 import yaml
 from dossier_fixture import build_project, engines_metrics, gate_verdict, write
 
-from kd_steps.adapters.tracking import open_store
+from kd_steps.adapters.mlflow.tracking import open_store
 from kd_steps.edge.manifest import ManifestError, read_manifest
 from kd_steps.edge.verification import verify_files
 from kd_steps.register import STAGE_FILES, main

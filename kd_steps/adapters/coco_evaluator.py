@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from kd_steps.core.engine_summary import Accuracy
+from kd_steps.core.evaluation.engine_summary import Accuracy
 
 
 def evaluate_coco(

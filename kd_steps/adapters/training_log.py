@@ -6,7 +6,7 @@ import csv
 from pathlib import Path
 
 from kd_steps.adapters.files import atomic_path
-from kd_steps.core.leaves import numeric_leaves, safe_name
+from kd_steps.core.report.leaves import numeric_leaves, safe_name
 
 NAME_LIMIT = 240
 LOSSES = "curve/train/"

@@ -2,7 +2,7 @@
 
 import pytest
 
-from kd_steps.adapters import tracking
+from kd_steps.adapters.mlflow import tracking
 
 
 @pytest.fixture(scope="module")

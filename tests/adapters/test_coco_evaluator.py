@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kd_steps.adapters.coco_evaluator import evaluate_coco
-from kd_steps.core.matching import match_detections
-from kd_steps.core.metrics import average_precision, mean_ap
+from kd_steps.core.evaluation.average_precision import average_precision, mean_ap
+from kd_steps.core.evaluation.matching import match_detections
 
 
 def pycocotools_precision(

@@ -62,7 +62,7 @@ def main() -> None:
 
 def on_deeppcb(side_px: int) -> dict[str, Any]:
     """Sizes, errors and times of a cache of real boards, with the benchmark's trained teacher."""
-    from kd_steps.adapters.cache_contents import cache_contents
+    from kd_steps.adapters.cache.contents import cache_contents
 
     with tempfile.TemporaryDirectory() as name:
         caches = {kind: filled(side_px, content, Path(name) / kind) for kind, content in CONTENTS.items()}
@@ -94,9 +94,9 @@ def parameters(side_px: int, content: dict[str, Any]) -> Any:
 
 def filled(side_px: int, content: dict[str, Any], folder: Path) -> tuple[Any, Any]:
     """A cache written as the stage writes it, and the views of its pictures."""
-    from kd_steps.adapters.teacher_cache import TeacherCache
-    from kd_steps.adapters.yolo.answering import cache_header, distillation_plan, view_source
-    from kd_steps.teaching.cache_filling import fill
+    from kd_steps.adapters.cache.store import TeacherCache
+    from kd_steps.adapters.yolo.teach.answering import cache_header, distillation_plan, view_source
+    from kd_steps.jobs.cache_filling import fill
 
     params, (sidecar, model) = parameters(side_px, content), setting.teacher()
     pictures, plan = setting.pictures("train")[:PICTURES], distillation_plan(params)
@@ -111,8 +111,8 @@ def errors(side_px: int, cache: Any, views: Any) -> dict[str, Any]:
     """Largest errors of every stored record against the teacher's answer now, to one view at a time."""
     import torch
 
-    from kd_steps.adapters.yolo.answering import frozen
-    from kd_steps.core.answer_errors import largest, record_errors
+    from kd_steps.adapters.yolo.teach.answering import frozen
+    from kd_steps.core.cache.answer_errors import largest, record_errors
 
     _, model = setting.teacher()
     content = {**CONTENTS["everything"], "score_threshold": 0.0, "max_anchors": sum(cache.header.cells)}
@@ -143,8 +143,8 @@ def threads_over_processes(side_px: int, views: Any) -> dict[str, Any]:
     """Seconds to answer views in one process with a thread a core, over a process a core with one thread each."""
     import torch
 
-    from kd_steps.adapters.yolo.answer_stream import answered_views
-    from kd_steps.adapters.yolo.answering import frozen
+    from kd_steps.adapters.yolo.teach.answer_stream import answered_views
+    from kd_steps.adapters.yolo.teach.answering import frozen
 
     params, (_, model) = parameters(side_px, CONTENTS["answers, attention"]), setting.teacher()
     views.teacher, teacher, batch = None, frozen(params, model), params.cache_logits.batch
@@ -205,9 +205,9 @@ def memory_of(kind: str, pictures: int, folder: Path) -> dict[str, float]:
     sys.path.insert(0, str(ROOT / "tests"))
     from cache_fixture import FULL, made_up_view
 
-    from kd_steps.adapters.teacher_cache import TeacherCache, open_for_writing, write_shards
-    from kd_steps.core.cache_keys import CacheKeys
-    from kd_steps.core.views import View
+    from kd_steps.adapters.cache.store import TeacherCache, open_for_writing, write_shards
+    from kd_steps.core.cache.keys import CacheKeys
+    from kd_steps.core.detect.views import View
 
     header = replace(
         FULL, imgsz_px=640, classes=tuple("abcdef"), cells=(6400, 1600, 400), neck_channels=(128, 256, 512)

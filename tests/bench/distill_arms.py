@@ -102,7 +102,7 @@ def training_run(params: Any, pictures: list[Any], plan: Any, folder: Path, dist
     """The student's training; the test split is looked at once, at its end."""
     from kd_steps.adapters.contract_source import current_contract
     from kd_steps.adapters.yolo.models import build_model
-    from kd_steps.adapters.yolo.recipe import training_run as run_of
+    from kd_steps.adapters.yolo.train.recipe import training_run as run_of
 
     return run_of(
         params,
@@ -120,10 +120,10 @@ def training_run(params: Any, pictures: list[Any], plan: Any, folder: Path, dist
 
 
 def _ours(arm: Arm, params: Any, folder: Path) -> dict[str, Any]:
-    from kd_steps.adapters.yolo.answering import distillation_plan, frozen
-    from kd_steps.adapters.yolo.recipe import finish, fresh_views_plan
-    from kd_steps.adapters.yolo.training import train
-    from kd_steps.teaching.student_training import distillation_of
+    from kd_steps.adapters.yolo.teach.answering import distillation_plan, frozen
+    from kd_steps.adapters.yolo.train.recipe import finish, fresh_views_plan
+    from kd_steps.adapters.yolo.train.training import train
+    from kd_steps.jobs.student_training import distillation_of
 
     pictures = training_pictures(arm, params.seed)
     plan = distillation_plan(params) if arm.kind == "cached" else fresh_views_plan(params.distill)
@@ -147,12 +147,12 @@ def _ours(arm: Arm, params: Any, folder: Path) -> dict[str, Any]:
 
 def _cache(params: Any, plan: Any, pictures: list[Any], folder: Path) -> tuple[Any, Any, dict[str, Any]]:
     """The teacher, the cache of a run (built, or gone on with), and what it cost."""
+    from kd_steps.adapters.cache.store import TeacherCache
     from kd_steps.adapters.files import read_json, write_json
-    from kd_steps.adapters.teacher_cache import TeacherCache
-    from kd_steps.adapters.yolo.answering import cache_header
-    from kd_steps.core.cache_keys import CacheKeys
+    from kd_steps.adapters.yolo.teach.answering import cache_header
+    from kd_steps.core.cache.keys import CacheKeys
     from kd_steps.edge.contract import canonical_digest
-    from kd_steps.teaching.cache_filling import fill
+    from kd_steps.jobs.cache_filling import fill
 
     sidecar, model = setting.teacher()
     digest = canonical_digest([[picture.digest, picture.labelled] for picture in pictures])
@@ -170,8 +170,8 @@ def _native(arm: Arm, params: Any, folder: Path) -> dict[str, Any]:
     """Ultralytics' own distillation, on our views, order and precision; its loss is its own."""
     from distill_native import NativeTrainer
 
-    from kd_steps.adapters.yolo.recipe import fresh_views_plan
-    from kd_steps.adapters.yolo.training import results_of
+    from kd_steps.adapters.yolo.train.recipe import fresh_views_plan
+    from kd_steps.adapters.yolo.train.training import results_of
 
     setting.teacher()  # trained here where there is none yet
     shutil.rmtree(folder, ignore_errors=True)  # this arm does not resume

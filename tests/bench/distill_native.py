@@ -16,9 +16,9 @@ from ultralytics.nn.tasks import DetectionModel
 
 from kd_steps.adapters.yolo.models import switch_off_integrations
 from kd_steps.adapters.yolo.precision import Precision, choose_precision
-from kd_steps.adapters.yolo.trainer import RetortTrainer
-from kd_steps.adapters.yolo.training_model import TrainingModel
-from kd_steps.core.labels import Labels, format_yolo
+from kd_steps.adapters.yolo.train.trainer import RetortTrainer
+from kd_steps.adapters.yolo.train.training_model import TrainingModel
+from kd_steps.core.data.yolo_labels import Labels, format_yolo
 from kd_steps.params import Params
 
 

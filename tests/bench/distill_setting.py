@@ -96,8 +96,8 @@ def parameters(seed: int, epochs: int, nominal_batch: int = NOMINAL_BATCH, views
 def pictures(split: str) -> list[Any]:
     """The authors' ``train`` (1,000) or ``test`` (500) list as labelled pictures, ordered by their content."""
     from kd_steps.adapters.sources.deeppcb import CLASSES, load_deeppcb
-    from kd_steps.core.boxes import xyxy_to_yolo
-    from kd_steps.core.labelled import LabelledImage
+    from kd_steps.core.data.boxes import xyxy_to_yolo
+    from kd_steps.core.data.sample import LabelledImage
 
     folder = os.environ.get("RETORT_DEEPPCB")
     if folder is None:
@@ -128,8 +128,8 @@ def teacher() -> tuple[Any, Any]:
     from kd_steps.adapters.contract_source import current_contract
     from kd_steps.adapters.sidecar import SIDECAR, WEIGHTS, read_sidecar, write_sidecar
     from kd_steps.adapters.yolo.models import build_model, load_weights, parameter_count
-    from kd_steps.adapters.yolo.recipe import finish, fresh_views_plan, training_run
-    from kd_steps.adapters.yolo.training import train
+    from kd_steps.adapters.yolo.train.recipe import finish, fresh_views_plan, training_run
+    from kd_steps.adapters.yolo.train.training import train
 
     folder, params = TEACHER, parameters(TEACHER_SEED, SCALE.teacher_epochs)
     contract = current_contract(params.preprocessing, params.augmentation)

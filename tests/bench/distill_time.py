@@ -45,11 +45,11 @@ def seconds_of(kind: str, pictures: list[Any], folder: Path) -> float:
     from distill_arms import training_run
     from distill_native import NativeTrainer
 
-    from kd_steps.adapters.yolo.answering import cache_header, distillation_plan, frozen
-    from kd_steps.adapters.yolo.recipe import fresh_views_plan
-    from kd_steps.adapters.yolo.trainer import RetortTrainer
-    from kd_steps.teaching.cache_filling import fill
-    from kd_steps.teaching.student_training import distillation_of
+    from kd_steps.adapters.yolo.teach.answering import cache_header, distillation_plan, frozen
+    from kd_steps.adapters.yolo.train.recipe import fresh_views_plan
+    from kd_steps.adapters.yolo.train.trainer import RetortTrainer
+    from kd_steps.jobs.cache_filling import fill
+    from kd_steps.jobs.student_training import distillation_of
 
     params = setting.parameters(0, EPOCHS)
     sidecar, model = setting.teacher()
@@ -66,7 +66,7 @@ def seconds_of(kind: str, pictures: list[Any], folder: Path) -> float:
         return timed(RetortTrainer(training_run(params, pictures, fresh, folder, distillation)))
     if kind == "plain":
         return timed(RetortTrainer(training_run(params, pictures, fresh, folder)))
-    from kd_steps.adapters.teacher_cache import TeacherCache
+    from kd_steps.adapters.cache.store import TeacherCache
 
     plan = distillation_plan(params)
     header = cache_header(params, plan, sidecar, model, "timing")
@@ -80,7 +80,7 @@ def seconds_of(kind: str, pictures: list[Any], folder: Path) -> float:
 
 def ratios(times: dict[str, list[float]], pictures: int) -> dict[str, Any]:
     """The ratios that the benchmark is about, round by round."""
-    from kd_steps.core.views import plan_views
+    from kd_steps.core.detect.views import plan_views
 
     plan = plan_views(JOB_EPOCHS, setting.RECIPE["close_mosaic_fraction"])
     build = (plan.views + plan.closing_views) * pictures  # views of a picture, in a job of as many pictures

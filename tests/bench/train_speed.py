@@ -29,7 +29,7 @@ ARMS = ("ultralytics-default", "ours-fp32", "ours-auto", "ours-auto-trimmed")
 def write_pictures(folder: Path, count: int) -> Path:
     """Drawn boards in the YOLO layout."""
     from kd_steps.adapters.sources.synthetic import load_synthetic
-    from kd_steps.core.boxes import xyxy_to_yolo
+    from kd_steps.core.data.boxes import xyxy_to_yolo
 
     source = load_synthetic(
         train_boards=count,
@@ -114,10 +114,10 @@ def ours(data: Path, folder: Path, precision: str) -> Any:
 
     from kd_steps.adapters.yolo.models import build_model
     from kd_steps.adapters.yolo.precision import choose_precision
-    from kd_steps.adapters.yolo.trainer import RetortTrainer
-    from kd_steps.adapters.yolo.training_run import TrainingRun
-    from kd_steps.core.labelled import LabelledImage
-    from kd_steps.core.views import ViewPlan
+    from kd_steps.adapters.yolo.train.trainer import RetortTrainer
+    from kd_steps.adapters.yolo.train.training_run import TrainingRun
+    from kd_steps.core.data.sample import LabelledImage
+    from kd_steps.core.detect.views import ViewPlan
     from kd_steps.params import load_params
 
     names = list(json.loads(data.read_text())["names"].values())

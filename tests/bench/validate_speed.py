@@ -65,7 +65,7 @@ def write_set(root: Path, n: int) -> None:
 def read_once(root: Path) -> None:
     """Run in a process of its own: read the set of ``root`` and print seconds, processor time and peak memory."""
     os.chdir(root)
-    from kd_steps.adapters.prepared import load_prepared, load_unlabelled
+    from kd_steps.adapters.data.reader import load_prepared, load_unlabelled
     from kd_steps.validate import listed_pictures, measure_file, read_pictures
 
     prepared = load_prepared()

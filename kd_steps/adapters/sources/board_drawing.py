@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 
 from kd_steps.adapters.sources.part_drawing import draw_body, draw_pads, draw_shadow, draw_silkscreen
 from kd_steps.adapters.sources.pen import SUBPIXEL_BITS, Colour
-from kd_steps.core.board_wiring import Wiring, wire_board
-from kd_steps.core.boards import Board
+from kd_steps.core.synthetic.board_wiring import Wiring, wire_board
+from kd_steps.core.synthetic.boards import Board
 
 MASK_COLOURS: tuple[Colour, ...] = (
     # Solder masks over copper, BGR: three greens, as most boards are, blue, red, black.
@@ -47,8 +47,8 @@ class _Design:
 def render_board(board: Board) -> NDArray[np.uint8]:
     """Pixels of one field, BGR uint8 of shape (size_px, size_px, 3).
 
-    A board and its :meth:`~kd_steps.core.boards.Board.without_faults` get the same wiring, light, blur and noise, so
-    that they differ only around the faults.
+    A board and its :meth:`~kd_steps.core.synthetic.boards.Board.without_faults` get the same wiring, light, blur and
+    noise, so that they differ only around the faults.
     """
     rng = np.random.default_rng(board.exposure_seed)
     design = _design(np.random.default_rng(board.design_seed))

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 
 from kd_steps.adapters.files import files_below, read_text
-from kd_steps.core.naming import PICTURE_SUFFIXES, board_of, picture_ids, split_of, told_files, told_size
-from kd_steps.core.records import SourceImage, SourceSet
+from kd_steps.core.data.naming import PICTURE_SUFFIXES, board_of, picture_ids, split_of, told_files, told_size
+from kd_steps.core.data.source import SourceImage, SourceSet
 
 Objects = list[tuple[str, list[float]]]
 IDS = {"images": ("id",), "annotations": ("image_id", "category_id"), "categories": ("id",)}
@@ -25,7 +25,7 @@ def load_coco(images: Path, annotations: Path, group_pattern: str | None) -> Sou
     Args:
         images: folder that ``file_name`` starts from.
         annotations: the JSON file.
-        group_pattern: see :func:`kd_steps.core.naming.board_of`.
+        group_pattern: see :func:`kd_steps.core.data.naming.board_of`.
 
     Raises:
         FileNotFoundError: the folder or the file is missing.

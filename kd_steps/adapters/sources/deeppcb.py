@@ -8,7 +8,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from kd_steps.core.records import SourceImage, SourceSet, SourceSplit
+from kd_steps.core.data.source import SourceImage, SourceSet, SourceSplit
 
 CLASSES = ("open", "short", "mousebite", "spur", "copper", "pin-hole")  # the authors' types 1 to 6
 LISTS: dict[str, SourceSplit] = {"trainval.txt": "train", "test.txt": "test"}

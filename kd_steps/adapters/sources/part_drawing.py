@@ -6,8 +6,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kd_steps.adapters.sources.pen import Colour, Pen
-from kd_steps.core.boards import Fault, PlacedPart
-from kd_steps.core.parts import (
+from kd_steps.core.synthetic.boards import Fault, PlacedPart
+from kd_steps.core.synthetic.components import (
     BRIDGE,
     INSUFFICIENT,
     MISSING,

@@ -8,8 +8,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from kd_steps.core.boards import PlacedPart, rotation
-from kd_steps.core.parts import PX_PER_MM, Rect
+from kd_steps.core.synthetic.boards import PlacedPart, rotation
+from kd_steps.core.synthetic.components import PX_PER_MM, Rect
 
 Colour = tuple[float, float, float]
 SUBPIXEL_BITS = 4

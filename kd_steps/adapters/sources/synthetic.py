@@ -12,10 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kd_steps.adapters.sources.board_drawing import render_board
-from kd_steps.core.board_layout import lay_out_board
-from kd_steps.core.boards import Board
-from kd_steps.core.parts import FAULT_CLASSES
-from kd_steps.core.records import SourceImage, SourceSet, SourceSplit
+from kd_steps.core.data.source import SourceImage, SourceSet, SourceSplit
+from kd_steps.core.synthetic.board_layout import lay_out_board
+from kd_steps.core.synthetic.boards import Board
+from kd_steps.core.synthetic.components import FAULT_CLASSES
 
 PICTURES_PER_BOARD = 4
 FAULTS_LOW, FAULTS_HIGH = 3, 5

@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 
 from kd_steps.adapters.files import files_below
-from kd_steps.core.labelled import UNLABELLED
-from kd_steps.core.naming import PICTURE_SUFFIXES, named_board, picture_ids
-from kd_steps.core.records import SourceImage
+from kd_steps.core.data.naming import PICTURE_SUFFIXES, named_board, picture_ids
+from kd_steps.core.data.sample import UNLABELLED
+from kd_steps.core.data.source import SourceImage
 
 KEY = "prepare.unlabelled.path in params.yaml"
 

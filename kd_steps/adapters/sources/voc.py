@@ -9,8 +9,8 @@ from xml.etree import ElementTree
 import numpy as np
 
 from kd_steps.adapters.files import files_below
-from kd_steps.core.naming import PICTURE_SUFFIXES, board_of, picture_ids, split_of, told_files, told_size
-from kd_steps.core.records import SourceImage, SourceSet
+from kd_steps.core.data.naming import PICTURE_SUFFIXES, board_of, picture_ids, split_of, told_files, told_size
+from kd_steps.core.data.source import SourceImage, SourceSet
 
 Objects = list[tuple[str, list[float]]]
 
@@ -24,7 +24,7 @@ def load_voc(images: Path, annotations: Path, group_pattern: str | None) -> Sour
     Args:
         images: folder of pictures, sub-folders included.
         annotations: folder of XML files, sub-folders included; may be the same folder.
-        group_pattern: see :func:`kd_steps.core.naming.board_of`.
+        group_pattern: see :func:`kd_steps.core.data.naming.board_of`.
 
     Raises:
         FileNotFoundError: a folder is missing or has no such files.

@@ -12,11 +12,11 @@ from PIL import Image
 
 from kd_steps.adapters.files import read_text, text_beside
 from kd_steps.adapters.sources.yolo_listing import KEYS, declared_pictures, found_pictures
-from kd_steps.core.boxes import yolo_to_xyxy
-from kd_steps.core.class_names import names_by_id
-from kd_steps.core.labels import parse_yolo
-from kd_steps.core.naming import PICTURE_SUFFIXES, board_of, picture_ids, told_files
-from kd_steps.core.records import SourceImage, SourceSet
+from kd_steps.core.data.boxes import yolo_to_xyxy
+from kd_steps.core.data.class_names import names_by_id
+from kd_steps.core.data.naming import PICTURE_SUFFIXES, board_of, picture_ids, told_files
+from kd_steps.core.data.source import SourceImage, SourceSet
+from kd_steps.core.data.yolo_labels import parse_yolo
 
 EXIF_ORIENTATION = 0x0112
 SIDEWAYS = frozenset({5, 6, 7, 8})  # EXIF orientations that swap width and height
@@ -32,7 +32,7 @@ def load_yolo(folder: Path, group_pattern: str | None) -> SourceSet:
 
     Args:
         folder: holds ``data.yaml``.
-        group_pattern: see :func:`kd_steps.core.naming.board_of`.
+        group_pattern: see :func:`kd_steps.core.data.naming.board_of`.
 
     Raises:
         FileNotFoundError: the folder, its ``data.yaml`` or a split's folder is missing.

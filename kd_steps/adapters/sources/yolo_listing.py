@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from kd_steps.adapters.files import files_below, read_text
-from kd_steps.core.naming import PICTURE_SUFFIXES, split_of
-from kd_steps.core.records import SourceSplit
+from kd_steps.core.data.naming import PICTURE_SUFFIXES, split_of
+from kd_steps.core.data.source import SourceSplit
 
 KEYS: tuple[tuple[str, SourceSplit], ...] = (
     ("train", "train"),

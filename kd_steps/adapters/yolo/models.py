@@ -16,8 +16,8 @@ from ultralytics.nn.tasks import DetectionModel, load_checkpoint, yaml_model_loa
 from ultralytics.utils.torch_utils import init_seeds
 
 from kd_steps.adapters.files import atomic_path, sha256_of
-from kd_steps.core.class_names import class_difference
-from kd_steps.core.new_classes import extend_class_rows
+from kd_steps.core.data.class_names import class_difference
+from kd_steps.core.detect.class_rows import extend_class_rows
 
 Detector = DetectionModel  # what stages call it: they know nothing of Ultralytics
 OF_A_PLACE = {"args", "pt_path"}  # what Ultralytics attaches to a model: of a training, and of the file it came from

@@ -12,8 +12,8 @@ from ultralytics.nn.tasks import DetectionModel
 
 from kd_steps.adapters.yolo.models import ModelScale, build_model, load_weights, switch_off_integrations
 from kd_steps.adapters.yolo.preprocess import PredictorPath, TrainingLoaderPath, rounded_up_input
-from kd_steps.core.labelled import LabelledImage
-from kd_steps.core.parity import parity_row
+from kd_steps.core.data.sample import LabelledImage
+from kd_steps.core.validation.parity import parity_row
 from kd_steps.edge.contract import PreprocessingContract
 from kd_steps.edge.preprocess import Preprocessor, read_picture
 
@@ -42,7 +42,7 @@ def probe_model(model: str | ModelScale, weights_sha256: str | None) -> Detectio
 def parity_table(
     teacher: DetectionModel, student: DetectionModel, probes: Sequence[Path], contract: PreprocessingContract
 ) -> pd.DataFrame:
-    """One row a probe and path; columns as :func:`kd_steps.core.parity.parity_row` tells.
+    """One row a probe and path; columns as :func:`kd_steps.core.validation.parity.parity_row` tells.
 
     Args:
         teacher: gives the teacher's path its stride and channels.

@@ -22,7 +22,7 @@ from ultralytics.nn.autobackend import AutoBackend
 from ultralytics.nn.tasks import DetectionModel
 
 from kd_steps.adapters.yolo.views import LabelledDataset
-from kd_steps.core.labelled import LabelledImage
+from kd_steps.core.data.sample import LabelledImage
 from kd_steps.edge.contract import PreprocessingContract
 from kd_steps.edge.preprocess import Preprocessor, letterbox_geometry, read_picture
 

@@ -21,11 +21,11 @@ from ultralytics.data.augment import Compose, LetterBox, RandomPerspective
 from ultralytics.data.dataset import YOLODataset
 from ultralytics.utils import IterableSimpleNamespace
 
-from kd_steps.adapters.yolo.partners import Partners, draw_from
-from kd_steps.core.labelled import LabelledImage
-from kd_steps.core.new_classes import replay_draws
-from kd_steps.core.teacher_records import TeacherRecord, batch_records
-from kd_steps.core.views import View, ViewPlan, pixel_hash, view_key
+from kd_steps.adapters.yolo.mosaic import Partners, draw_from
+from kd_steps.core.data.sample import LabelledImage
+from kd_steps.core.detect.class_rows import replay_draws
+from kd_steps.core.detect.teacher_targets import TeacherRecord, batch_records
+from kd_steps.core.detect.views import View, ViewPlan, pixel_hash, view_key
 
 CLOSED = {"mosaic": 0.0, "mixup": 0.0, "cutmix": 0.0, "copy_paste": 0.0}
 

@@ -3,9 +3,9 @@ import numpy as np
 import pytest
 
 from kd_steps.adapters.sources.board_drawing import render_board
-from kd_steps.core.board_layout import lay_out_board
-from kd_steps.core.boards import Board
-from kd_steps.core.parts import FAULT_CLASSES
+from kd_steps.core.synthetic.board_layout import lay_out_board
+from kd_steps.core.synthetic.boards import Board
+from kd_steps.core.synthetic.components import FAULT_CLASSES
 
 SHADOW_AND_BLUR_PX = 14
 

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from kd_steps.adapters.sources.synthetic import GOOD_EVERY, JPEG_QUALITY, load_synthetic
-from kd_steps.core.parts import FAULT_CLASSES, TOMBSTONE
-from kd_steps.core.records import SourceSet
+from kd_steps.core.data.source import SourceSet
+from kd_steps.core.synthetic.components import FAULT_CLASSES, TOMBSTONE
 
 
 def small_set(seed: int = 0, image_size_px: int = 128, train_boards: int = 12) -> SourceSet:

@@ -6,7 +6,7 @@ import pytest
 from PIL import Image
 from yolo_folder import LINE, jpeg, make_yolo
 
-from kd_steps.adapters.images import decode_bgr
+from kd_steps.adapters.data.images import decode_bgr
 from kd_steps.adapters.sources.yolo import load_yolo
 
 

@@ -8,11 +8,11 @@ import torch
 from heads_fixture import student
 from trainer_fixture import PoisonedAnswers, rows_of, training_of
 
-from kd_steps.core.lr_guard import LearningRateGuard
+from kd_steps.core.distill.lr_guard import LearningRateGuard
 
 
 def train_with(run):
-    from kd_steps.adapters.yolo.trainer import RetortTrainer
+    from kd_steps.adapters.yolo.train.trainer import RetortTrainer
 
     trainer = RetortTrainer(run)
     trainer.train()
@@ -26,7 +26,7 @@ def logged(run):
 def test_a_loss_that_is_no_number_stops_with_the_pictures_and_leaves_the_last_good_epoch(training_project, tmp_path):
     """One number of the teacher's answer to one picture's view is NaN, in the second epoch."""
     from kd_steps.adapters.yolo.guards import NotFiniteError
-    from kd_steps.adapters.yolo.training import train
+    from kd_steps.adapters.yolo.train.training import train
 
     run = training_of(training_project, tmp_path, PoisonedAnswers, epochs=3)
     answers, picture = run.distillation.cached, run.train[5]
@@ -76,7 +76,7 @@ def test_a_gradient_that_is_no_number_stops_before_the_step(training_project, tm
 def test_a_scaler_that_leaves_out_every_step_stops_the_training(training_project, tmp_path):
     """Mixed precision on a CPU stands in for a GPU's: the scaler is the same."""
     from kd_steps.adapters.yolo.guards import NotFiniteError
-    from kd_steps.adapters.yolo.trainer import MOST_LEFT_OUT, RetortTrainer
+    from kd_steps.adapters.yolo.train.trainer import MOST_LEFT_OUT, RetortTrainer
 
     trainer = RetortTrainer(training_of(training_project, tmp_path, None))
     trainer._setup_train()
@@ -114,7 +114,7 @@ def broken(outputs, **changes):
 )
 def test_a_teacher_that_answers_no_numbers_does_not_pass_for_one_that_sees_nothing(changes, told):
     from kd_steps.adapters.yolo.guards import NotFiniteError
-    from kd_steps.adapters.yolo.teacher import AnswerContent, records_of
+    from kd_steps.adapters.yolo.teach.teacher import AnswerContent, records_of
 
     asked, sound = AnswerContent(0.01, 300), student()
     with pytest.raises(NotFiniteError, match=rf"the teacher's answer is not finite \({told}\).*precision: fp32"):
@@ -135,7 +135,7 @@ def test_a_message_names_few_of_many_pictures(tmp_path):
 def test_the_guard_cuts_the_learning_rate_from_the_next_epoch_on_and_a_resume_remembers(
     training_project, tmp_path, caplog
 ):
-    from kd_steps.adapters.yolo.training import train
+    from kd_steps.adapters.yolo.train.training import train
 
     guard = LearningRateGuard(ratio=1e-3, factor=0.5, floor=0.3)
     run = training_of(training_project, tmp_path / "a", PoisonedAnswers, epochs=4)

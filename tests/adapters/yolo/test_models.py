@@ -21,7 +21,7 @@ def picture():
 
 @torch.no_grad()
 def heads(model, images):
-    from kd_steps.adapters.yolo.teacher import distillable_outputs
+    from kd_steps.adapters.yolo.teach.teacher import distillable_outputs
 
     found = distillable_outputs(model.eval()(images)[1])
     return [branch for branch in (found.many, found.one) if branch is not None]
@@ -137,7 +137,7 @@ def test_heads_with_two_branches_are_known():
 @pytest.mark.parametrize("architecture", [None, "yolov5nu.yaml", "yolov8n-p6.yaml", "yolov10n.yaml", "yolo26n.yaml"])
 def test_the_necks_channels_are_those_that_the_head_takes_in(architecture):
     from kd_steps.adapters.yolo.models import build_model, neck_channels
-    from kd_steps.adapters.yolo.teacher import distillable_outputs
+    from kd_steps.adapters.yolo.teach.teacher import distillable_outputs
 
     model = decided_model() if architecture is None else build_model(architecture, CLASSES, 0)
     with torch.no_grad():

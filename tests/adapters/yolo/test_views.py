@@ -11,8 +11,8 @@ from torch.utils.data import DataLoader
 from training_fixture import params_of
 from view_fixture import PLACES, content, view_dataset
 
-from kd_steps.core.labelled import LabelledImage
-from kd_steps.core.views import View, ViewPlan
+from kd_steps.core.data.sample import LabelledImage
+from kd_steps.core.detect.views import View, ViewPlan
 from kd_steps.edge.preprocess import letterbox
 
 

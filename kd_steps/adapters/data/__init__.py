@@ -1,0 +1,1 @@
+"""The prepared set and the folders of new parts as files."""

@@ -1,0 +1,1 @@
+"""Engine folders: built, completed, run."""

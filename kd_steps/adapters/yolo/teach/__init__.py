@@ -1,0 +1,1 @@
+"""Teachers that answer, and the student's side of distillation."""

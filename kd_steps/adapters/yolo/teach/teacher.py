@@ -1,0 +1,145 @@
+"""A frozen teacher that answers views."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+from ultralytics.nn.tasks import DetectionModel
+
+from kd_steps.adapters.yolo.guards import require_finite_answer
+from kd_steps.adapters.yolo.precision import Precision
+from kd_steps.core.detect.answers import Answer, sparse_answers
+from kd_steps.core.detect.neck import neck_answers
+from kd_steps.core.detect.teacher_targets import TeacherBatch, TeacherRecord, batch_records
+from kd_steps.core.distill.objective import BranchOutputs, DetectorOutputs
+
+
+@dataclass(frozen=True)
+class AnswerContent:
+    """What a teacher is asked.
+
+    Attributes:
+        score_threshold: least top class score of a kept anchor.
+        max_anchors: most anchors kept a view.
+        attention: whether attention maps are asked for.
+        pooled: whether pooled channels are asked for.
+        max_vectors: most neck vectors a view.
+    """
+
+    score_threshold: float
+    max_anchors: int
+    attention: bool = False
+    pooled: bool = False
+    max_vectors: int = 0
+
+
+class Teacher(Protocol):
+    """Whoever answers views: one detector, or several as one."""
+
+    device: torch.device
+    forwards: int
+
+    def records(self, views: Tensor, pixel_hashes: Sequence[int]) -> list[TeacherRecord]: ...
+
+    def answer(self, images: Tensor) -> TeacherBatch: ...
+
+
+class FrozenTeacher:
+    """A detector that only answers: evaluation mode, batch norms fused, no gradients.
+
+    Args:
+        model: the detector; a copy is taken, so that nobody's ``train()`` can reach it.
+        device: where it runs.
+        precision: of its forward pass.
+        content: what it is asked.
+    """
+
+    def __init__(
+        self, model: DetectionModel, device: torch.device, precision: Precision, content: AnswerContent
+    ) -> None:
+        self.model = precision.lay_out(_fused(model).to(device).requires_grad_(False))
+        self.device, self.precision, self.content = device, precision, content
+        self.forwards = 0
+
+    def records(self, views: Tensor, pixel_hashes: Sequence[int]) -> list[TeacherRecord]:
+        """Answer a batch of views.
+
+        Args:
+            views: uint8 of shape (batch, 3, height, width), RGB.
+            pixel_hashes: of each view's pixels.
+        """
+        return self._answer(views.to(self.device).float() / 255, pixel_hashes)
+
+    def answer(self, images: Tensor) -> TeacherBatch:
+        """Answer a batch as the student sees it: float of shape (batch, 3, height, width), RGB, 0-1."""
+        return batch_records(self._answer(images, [0] * len(images))).to(images.device)
+
+    @torch.no_grad()
+    def outputs(self, images: Tensor) -> DetectorOutputs:
+        """What its network says of a batch, before it is cut down to an answer.
+
+        The teacher moves to where the images are: of several processes, each has a GPU of its own.
+        """
+        if images.device != self.device:
+            self.model, self.device = self.model.to(images.device), images.device
+        self.forwards += len(images)
+        with self.precision.autocast(self.device):
+            _, raw = self.model(self.precision.lay_out(images))
+        return distillable_outputs(raw)
+
+    def _answer(self, images: Tensor, pixel_hashes: Sequence[int]) -> list[TeacherRecord]:
+        return records_of(self.outputs(images), pixel_hashes, self.content)
+
+
+def records_of(outputs: DetectorOutputs, pixel_hashes: Sequence[int], asked: AnswerContent) -> list[TeacherRecord]:
+    """Cut the dense outputs of a batch down to answers.
+
+    Args:
+        outputs: of a teacher.
+        pixel_hashes: of each view's pixels.
+        asked: what to keep.
+
+    Raises:
+        NotFiniteError: a number of an answer is NaN or infinite.
+    """
+    require_finite_answer(outputs)
+    limits = asked.score_threshold, asked.max_anchors
+    many = sparse_answers(outputs.many.class_logits, outputs.many.boxes, *limits)
+    one: list[Answer] | list[None] = [None] * len(many)
+    if outputs.one is not None:
+        one = sparse_answers(outputs.one.class_logits, outputs.one.boxes, *limits)
+    necks = neck_answers(outputs.features, many, asked.attention, asked.pooled, asked.max_vectors)
+    cells = tuple(level.shape[2] * level.shape[3] for level in outputs.features)
+    return [
+        TeacherRecord(pixel_hash, answer, final, neck, cells)
+        for pixel_hash, answer, final, neck in zip(pixel_hashes, many, one, necks, strict=True)
+    ]
+
+
+def _fused(model: DetectionModel) -> DetectionModel:
+    """A copy in evaluation mode with fused batch norms, both branches of its head kept."""
+    frozen = copy.deepcopy(model).float().eval()
+    head = frozen.model[-1]
+    head.fuse = lambda: None  # Ultralytics' own drops the branch that is not used for detecting
+    frozen.fuse(verbose=False)
+    del head.fuse
+    return frozen
+
+
+def distillable_outputs(outputs: dict[str, Any]) -> DetectorOutputs:
+    """The raw outputs that distillation compares, of a head with one branch or with two (YOLOv10, YOLO26).
+
+    The one-to-one branch is trained on detached features, so only the one-to-many branch carries a gradient to the
+    neck.
+    """
+    many, one = outputs.get("one2many", outputs), outputs.get("one2one")
+    return DetectorOutputs(
+        many=BranchOutputs(many["scores"], many["boxes"]),
+        one=one and BranchOutputs(one["scores"], one["boxes"]),
+        features=many["feats"],
+    )

@@ -1,0 +1,1 @@
+"""Training a detector with Ultralytics' loop; it knows no teacher."""

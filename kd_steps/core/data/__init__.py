@@ -1,0 +1,1 @@
+"""Pictures, labels, classes and splits."""

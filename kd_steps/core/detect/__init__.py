@@ -1,0 +1,1 @@
+"""What a detector says: head outputs, answers, neck vectors, views."""

@@ -1,0 +1,1 @@
+"""From detections to a verdict: matches, average precision, intervals, rules."""

@@ -1,0 +1,1 @@
+"""Drawn boards: what stands on them, where, and how it is wired."""

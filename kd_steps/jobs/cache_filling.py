@@ -1,0 +1,142 @@
+"""A teacher's answers to every view of a distillation, into a cache folder."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tqdm import tqdm
+
+from kd_steps.adapters.files import sole_writer, write_json
+from kd_steps.params import Params
+
+if TYPE_CHECKING:
+    from kd_steps.adapters.sidecar import Sidecar
+    from kd_steps.adapters.yolo.models import Detector
+    from kd_steps.core.cache.header import CacheHeader
+    from kd_steps.core.cache.keys import CacheKeys, ViewOfImage
+    from kd_steps.core.cache.rows import AnsweredView
+    from kd_steps.core.data.sample import LabelledImage
+    from kd_steps.core.detect.views import ViewPlan
+
+
+def fill_cache(params: Params, teacher_folder: Path, folder: Path) -> dict[str, Any]:
+    """Fill a cache with the answers of a trained teacher, or what a kill left missing in it.
+
+    Args:
+        params: all of ``params.yaml``; ``distill`` is the training that the answers are for.
+        teacher_folder: weights and sidecar of the teacher.
+        folder: of the cache.
+
+    Returns:
+        What it took: views, and how many in each number format, teacher forwards, bytes, seconds.
+
+    Raises:
+        ValueError: the teacher cannot be used, or teacher, data and student do not fit.
+    """
+    from kd_steps.adapters.cache.store import TeacherCache
+    from kd_steps.adapters.data.reader import load_prepared
+    from kd_steps.adapters.yolo.train.recipe import initial_model
+    from kd_steps.jobs.cache_setting import cache_setting
+    from kd_steps.jobs.fit import require_fitting
+
+    prepared, started = load_prepared(), time.monotonic()
+    made_of = cache_setting(params, prepared, teacher_folder)
+    student = initial_model(params.distill, None, prepared.classes, params.seed)
+    require_fitting(teacher_folder, made_of.sidecar, made_of.teacher, student, prepared.classes)
+    more = more_weight_files(params, made_of.sidecar)
+    keys, forwards = fill(params, folder, made_of.header, made_of.teacher, made_of.data.pictures, made_of.plan, more)
+    cache = TeacherCache(folder, made_of.header, keys)
+    formats = cache.views_by_precision
+    if len(formats) > 1:
+        told = ", ".join(f"{count:,} in {name}" for name, count in formats.items())
+        print(f"{folder}: answered {told}; remove the folder to have every view answered in one")  # noqa: T201
+    return {
+        "views": len(cache),
+        "views_by_precision": formats,
+        "teacher_forwards": forwards,
+        "bytes": cache.bytes,
+        "bytes_per_view": round(cache.bytes / len(cache)),
+        "seconds": round(time.monotonic() - started, 1),
+    }
+
+
+def leave_empty(folder: Path) -> dict[str, Any]:
+    """A cache folder without answers, for a student that asks none; its header says so.
+
+    Returns:
+        What it took: nothing.
+    """
+    with sole_writer(folder):
+        for old in folder.iterdir():
+            old.unlink()
+        write_json(folder / "header.json", {"answers": "ema"})
+    return {"views": 0, "teacher_forwards": 0, "bytes": 0, "bytes_per_view": 0, "seconds": 0.0}
+
+
+def fill(
+    params: Params,
+    folder: Path,
+    header: CacheHeader,
+    model: Detector,
+    images: Sequence[LabelledImage],
+    plan: ViewPlan,
+    more_weights: Sequence[Path] = (),
+) -> tuple[CacheKeys, int]:
+    """Let a teacher answer what its cache does not hold yet.
+
+    Args:
+        params: all of ``params.yaml``.
+        folder: of the cache.
+        header: of the cache.
+        model: the teacher.
+        images: the training pictures.
+        plan: which views there are.
+        more_weights: weight files of those who answer beside it.
+
+    Returns:
+        The cache's keys, and how many views the teachers answered now.
+    """
+    from kd_steps.adapters.cache import store
+    from kd_steps.adapters.yolo.teach.answer_stream import answered_views
+    from kd_steps.adapters.yolo.teach.answering import asked_teacher, view_source
+    from kd_steps.adapters.yolo.train.recipe import hardware
+    from kd_steps.core.cache.keys import CacheKeys
+
+    section, places = params.cache_logits, {image.digest: place for place, image in enumerate(images)}
+    keys = CacheKeys(list(places), plan.all_views())
+    teacher = asked_teacher(params, model, header.classes, more_weights)
+    views = view_source(params, images, plan, header.augmentation_digest)
+    with sole_writer(folder), tqdm(total=len(keys), unit="view", desc=str(folder)) as progress:
+        print(f"{folder}: {store.open_for_writing(folder, header)}")  # noqa: T201
+
+        def answer(part: Sequence[ViewOfImage]) -> Iterator[AnsweredView]:
+            wanted = [(places[key.image], key.view) for key in part]
+            for answered in answered_views(teacher, views, wanted, section.batch, section.processes):
+                progress.update(len(answered))
+                yield from answered
+
+        def told(count: int, made: bool) -> None:
+            if not made:
+                progress.update(count)  # fresh ones are counted as they are answered
+
+        precision = hardware(params).precision.name
+        store.write_shards(folder, header, keys, section.shard_views, precision, answer, told)
+    return keys, teacher.forwards
+
+
+def more_weight_files(params: Params, sidecar: Sidecar) -> list[Path]:
+    """The weight files of those who answer beside a trained detector; none beside an assistant.
+
+    Raises:
+        TrackingError: the registry cannot be reached, or does not have one of them.
+    """
+    from kd_steps.adapters.yolo.teach.answering import asks_more
+    from kd_steps.jobs.weight_files import weight_file
+
+    if not asks_more(params, sidecar):
+        return []
+    found = [weight_file(teacher.weights) for teacher in params.cache_logits.more_teachers]
+    return [path for path in found if path is not None]
