@@ -15,9 +15,9 @@ from kd_steps.adapters.data.part_sets import PartSet, read_part_sets
 from kd_steps.adapters.data.reader import PreparedSet, UnlabelledSet, load_prepared, load_unlabelled
 from kd_steps.adapters.files import sha256_of, write_json
 from kd_steps.adapters.parallel import map_in_order
+from kd_steps.core.data.boxes import CORNERS
 from kd_steps.core.data.sample import UNLABELLED
 from kd_steps.core.data.source import PictureFacts
-from kd_steps.core.evaluation.matching import CORNERS
 from kd_steps.core.validation.data_tables import boxes_table, images_table, label_fault, label_path, measured_row
 from kd_steps.core.validation.page import validation_page
 from kd_steps.core.validation.parity import choose_probes

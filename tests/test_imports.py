@@ -47,7 +47,7 @@ def imported(folder: Path, modules: list[str], heavy: tuple[str, ...] = HEAVY) -
 
 def test_a_stage_is_cheap_to_import(tmp_path):
     modules = stage_modules()
-    assert len(modules) == 15  # thirteen stages, the door of the parameters and the entry
+    assert len(modules) == 16  # thirteen stages, the door of the parameters, the documents and the entry
     assert {name: heavy for name, heavy in imported(tmp_path, modules).items() if heavy} == {}
 
 

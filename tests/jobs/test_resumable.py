@@ -111,7 +111,7 @@ def test_another_fingerprint_starts_afresh(train, tmp_path):
 
 def test_other_code_trains_anew_what_is_finished_but_goes_on_with_what_is_not(train, tmp_path):
     """A long training may be gone on with after a mend elsewhere; a finished one is not what the new code makes."""
-    change(tmp_path / "changed", "core/schedule.py")
+    change(tmp_path / "changed", "core/distill/schedule.py")
     train(deadly="epoch 1")
     assert train(code=tmp_path / "changed").returncode == 0
     assert trained(tmp_path) == ["1 0", "1 1", "1 2"]

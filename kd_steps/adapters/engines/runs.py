@@ -15,7 +15,7 @@ from tqdm import tqdm
 
 import kd_steps.edge
 from kd_steps.adapters.files import atomic_path
-from kd_steps.core.evaluation.matching import CORNERS
+from kd_steps.core.data.boxes import CORNERS
 from kd_steps.edge.contract import canonical_digest
 from kd_steps.edge.detector import Detector
 from kd_steps.edge.latency import PHASES, measure_interleaved

@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from kd_steps.core.distill.objective import DetectorOutputs
+from kd_steps.core.detect.outputs import DetectorOutputs
 
 FEW = 32  # pictures that a message names at most
 

@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 
 from kd_steps.core.detect.answers import Answer, keep_anchors
 from kd_steps.core.detect.neck import NeckAnswer
+from kd_steps.core.detect.outputs import decode_sides
 from kd_steps.core.detect.teacher_targets import TeacherRecord
-from kd_steps.core.distill.losses.box_term import decode_sides
 
 
 @dataclass(frozen=True)

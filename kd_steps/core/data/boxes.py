@@ -7,6 +7,8 @@ from numpy.typing import NDArray
 
 Boxes = NDArray[np.float64]
 
+CORNERS = ["x1_px", "y1_px", "x2_px", "y2_px"]  # of a table of boxes
+
 # Tools round coordinates: a box may overshoot the picture by this much, and `clip` takes it back.
 ROUNDING_PX = 0.5
 
@@ -59,6 +61,27 @@ def covered_share(boxes_xyxy_px: Boxes, covers_xyxy_px: Boxes) -> NDArray[np.flo
     area = (boxes_xyxy_px[:, 2:] - boxes_xyxy_px[:, :2]).prod(axis=1)
     share: NDArray[np.float64] = (shared / area[:, None]).max(axis=1)
     return share
+
+
+def iou_matrix(first_xyxy: Boxes, second_xyxy: Boxes) -> NDArray[np.float64]:
+    """Intersection over union of every pair of boxes.
+
+    Args:
+        first_xyxy: corners, shape (n, 4).
+        second_xyxy: corners in the same unit, shape (m, 4).
+
+    Returns:
+        Shape (n, m), in [0, 1]; 0 where both boxes are empty.
+    """
+    top_left = np.maximum(first_xyxy[:, None, :2], second_xyxy[None, :, :2])
+    bottom_right = np.minimum(first_xyxy[:, None, 2:], second_xyxy[None, :, 2:])
+    sides = np.clip(bottom_right - top_left, 0, None)
+    intersection = sides[..., 0] * sides[..., 1]
+    first_area = np.prod(first_xyxy[:, 2:] - first_xyxy[:, :2], axis=1)
+    second_area = np.prod(second_xyxy[:, 2:] - second_xyxy[:, :2], axis=1)
+    union = first_area[:, None] + second_area[None, :] - intersection
+    ious: NDArray[np.float64] = np.divide(intersection, union, out=np.zeros_like(union), where=union > 0)
+    return ious
 
 
 def unpaired(found: NDArray[np.float64], expected: NDArray[np.float64], tolerance: float) -> tuple[int, int] | None:

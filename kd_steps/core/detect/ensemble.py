@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from kd_steps.core.distill.objective import BranchOutputs
+from kd_steps.core.detect.outputs import BranchOutputs
 
 
 @dataclass(frozen=True)

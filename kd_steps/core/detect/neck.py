@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from kd_steps.core.detect.answers import Answer
-from kd_steps.core.distill.losses.class_term import top_score
+from kd_steps.core.detect.outputs import top_score
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -11,10 +10,11 @@ from torch import Tensor
 
 from kd_steps.core.detect.answers import AnswerBatch, kept_anchors, student_at
 from kd_steps.core.detect.neck import NeckBatch, VectorBatch, pooled_channels, vectors_at
+from kd_steps.core.detect.outputs import BranchOutputs, DetectorOutputs, decode_sides, top_score
 from kd_steps.core.detect.teacher_targets import TeacherBatch
 from kd_steps.core.distill.losses.attention_term import channel_attention_term, spatial_attention_term
-from kd_steps.core.distill.losses.box_term import bin_term, decode_sides, decoded_term
-from kd_steps.core.distill.losses.class_term import class_term, silence_term, top_score
+from kd_steps.core.distill.losses.box_term import bin_term, decoded_term
+from kd_steps.core.distill.losses.class_term import class_term, silence_term
 from kd_steps.core.distill.losses.difficulty import class_gap, harder_first
 from kd_steps.core.distill.losses.feature_term import cwd_term, l2_term, pkd_term
 from kd_steps.core.distill.losses.relational_term import relational_term
@@ -68,29 +68,6 @@ class TermWeights:
             "kd_feature": self.feature_weight,
             "kd_relational": self.relational_weight,
         }
-
-
-@dataclass(frozen=True)
-class BranchOutputs:
-    """A branch of the student's head: class logits (batch, classes, anchors), boxes (batch, 4 · bins, anchors)."""
-
-    class_logits: Tensor
-    boxes: Tensor
-
-
-@dataclass(frozen=True)
-class DetectorOutputs:
-    """What the terms compare with the teacher.
-
-    Attributes:
-        many: the head; of a head with two branches, the one-to-many branch, whose gradient reaches the neck.
-        one: the one-to-one branch, or None.
-        features: the neck's outputs, one map a level, (batch, channels, height, width).
-    """
-
-    many: BranchOutputs
-    one: BranchOutputs | None
-    features: Sequence[Tensor]
 
 
 def distillation_terms(

@@ -9,10 +9,11 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from kd_steps.core.data.boxes import CORNERS, iou_matrix
+
 FloatArray = NDArray[np.float64]
 
 IOU_THRESHOLDS: FloatArray = np.linspace(0.5, 0.95, 10)
-CORNERS = ["x1_px", "y1_px", "x2_px", "y2_px"]
 
 
 @dataclass(frozen=True)
@@ -72,27 +73,6 @@ def match_detections(
         hits=hits[ranking],
         n_objects=n_objects,
     )
-
-
-def iou_matrix(first_xyxy: FloatArray, second_xyxy: FloatArray) -> FloatArray:
-    """Intersection over union of every pair of boxes.
-
-    Args:
-        first_xyxy: corners, shape (n, 4).
-        second_xyxy: corners in the same unit, shape (m, 4).
-
-    Returns:
-        Shape (n, m), in [0, 1]; 0 where both boxes are empty.
-    """
-    top_left = np.maximum(first_xyxy[:, None, :2], second_xyxy[None, :, :2])
-    bottom_right = np.minimum(first_xyxy[:, None, 2:], second_xyxy[None, :, 2:])
-    sides = np.clip(bottom_right - top_left, 0, None)
-    intersection = sides[..., 0] * sides[..., 1]
-    first_area = np.prod(first_xyxy[:, 2:] - first_xyxy[:, :2], axis=1)
-    second_area = np.prod(second_xyxy[:, 2:] - second_xyxy[:, :2], axis=1)
-    union = first_area[:, None] + second_area[None, :] - intersection
-    ious: FloatArray = np.divide(intersection, union, out=np.zeros_like(union), where=union > 0)
-    return ious
 
 
 def _indexed(boxes: pd.DataFrame, image_ids: Sequence[str], class_ids: Sequence[int]) -> pd.DataFrame:

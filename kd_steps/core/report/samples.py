@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from kd_steps.core.evaluation.matching import CORNERS, iou_matrix
+from kd_steps.core.data.boxes import CORNERS, iou_matrix
 
 
 @dataclass(frozen=True)

@@ -8,11 +8,10 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from kd_steps.core.data.boxes import unpaired, xyxy_to_yolo
+from kd_steps.core.data.boxes import CORNERS, iou_matrix, unpaired, xyxy_to_yolo
 from kd_steps.core.data.leaks import content_twins, groups_elsewhere, near_twins
 from kd_steps.core.data.source import PictureFacts
 from kd_steps.core.data.yolo_labels import LabelFault, parse_yolo
-from kd_steps.core.evaluation.matching import CORNERS, iou_matrix
 
 PREPARED = "data/prepared"  # the boxes table names label files below it
 # What boards and near-duplicates must not straddle. Unlabelled pictures are trained on, too; defect-free boards share

@@ -8,10 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from kd_steps.core.data.boxes import yolo_to_xyxy
+from kd_steps.core.data.boxes import CORNERS, yolo_to_xyxy
 from kd_steps.core.data.source import PictureFacts
 from kd_steps.core.data.yolo_labels import Labels, parse_yolo
-from kd_steps.core.evaluation.matching import CORNERS
 from kd_steps.core.validation.data_tables import told_faults, with_box_measures
 
 COLUMNS = {

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kd_steps.core.detect.ensemble import Voter, class_votes, in_order, merge_heads
-from kd_steps.core.distill.objective import BranchOutputs
+from kd_steps.core.detect.outputs import BranchOutputs
 
 CLASSES = ("open", "short", "spur")
 

@@ -8,8 +8,8 @@ from heads_fixture import ALL, SIDES, adapters, student, teacher
 
 from kd_steps.core.detect.answers import student_at
 from kd_steps.core.detect.neck import vectors_at
+from kd_steps.core.detect.outputs import top_score
 from kd_steps.core.distill.losses.box_term import bin_term
-from kd_steps.core.distill.losses.class_term import top_score
 from kd_steps.core.distill.losses.feature_term import l2_term
 from kd_steps.core.distill.objective import distillation_terms
 

@@ -8,14 +8,15 @@ from heads_fixture import ALL, ANCHORS, NAMES, THEIRS, adapters, dense, neck, st
 
 from kd_steps.core.detect.answers import kept_anchors, sparse_answers, student_at
 from kd_steps.core.detect.neck import neck_answers, pooled_channels, vectors_at
+from kd_steps.core.detect.outputs import BranchOutputs, DetectorOutputs, decode_sides, top_score
 from kd_steps.core.detect.teacher_targets import TeacherRecord, batch_records
 from kd_steps.core.distill.losses.attention_term import channel_attention_term, spatial_attention_term
-from kd_steps.core.distill.losses.box_term import bin_term, decode_sides, decoded_term
-from kd_steps.core.distill.losses.class_term import class_term, silence_term, top_score
+from kd_steps.core.distill.losses.box_term import bin_term, decoded_term
+from kd_steps.core.distill.losses.class_term import class_term, silence_term
 from kd_steps.core.distill.losses.feature_term import cwd_term, l2_term, pkd_term
 from kd_steps.core.distill.losses.relational_term import relational_term
 from kd_steps.core.distill.neck_adapters import NeckAdapters
-from kd_steps.core.distill.objective import BranchOutputs, DetectorOutputs, TermWeights, distillation_terms
+from kd_steps.core.distill.objective import TermWeights, distillation_terms
 
 WEIGHTS = TermWeights(class_weight=1.0, box_weight=1.0, box_temperature=2.0)
 

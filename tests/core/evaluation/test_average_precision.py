@@ -7,6 +7,7 @@ from detection_tables import random_tables, repeated
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from kd_steps.core.data.boxes import iou_matrix
 from kd_steps.core.evaluation.average_precision import (
     average_precision,
     false_alarms,
@@ -16,7 +17,7 @@ from kd_steps.core.evaluation.average_precision import (
     resample_boards,
     resample_images,
 )
-from kd_steps.core.evaluation.matching import iou_matrix, match_detections
+from kd_steps.core.evaluation.matching import match_detections
 
 CLASSES = [0, 1, 2]
 

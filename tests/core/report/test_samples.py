@@ -3,7 +3,7 @@ import pandas as pd
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kd_steps.core.evaluation.matching import CORNERS
+from kd_steps.core.data.boxes import CORNERS
 from kd_steps.core.report.samples import choose_pictures, mark_picture
 
 

@@ -6,9 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kd_steps.core.data.boxes import xyxy_to_yolo
+from kd_steps.core.data.boxes import CORNERS, xyxy_to_yolo
 from kd_steps.core.data.yolo_labels import Labels, format_yolo
-from kd_steps.core.evaluation.matching import CORNERS
 from kd_steps.core.validation.data_tables import boxes_table, label_fault, with_box_measures
 
 

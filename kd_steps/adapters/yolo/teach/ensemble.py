@@ -19,8 +19,8 @@ from kd_steps.adapters.yolo.models import head_geometry
 from kd_steps.adapters.yolo.teach.teacher import FrozenTeacher, records_of
 from kd_steps.core.detect.ensemble import Voter, class_votes, in_order, merge_heads
 from kd_steps.core.detect.neck import neck_answers
+from kd_steps.core.detect.outputs import BranchOutputs, DetectorOutputs
 from kd_steps.core.detect.teacher_targets import TeacherBatch, TeacherRecord, batch_records
-from kd_steps.core.distill.objective import BranchOutputs, DetectorOutputs
 
 
 class EnsembleError(ValueError):

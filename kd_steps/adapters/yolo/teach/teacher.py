@@ -15,8 +15,8 @@ from kd_steps.adapters.yolo.guards import require_finite_answer
 from kd_steps.adapters.yolo.precision import Precision
 from kd_steps.core.detect.answers import Answer, sparse_answers
 from kd_steps.core.detect.neck import neck_answers
+from kd_steps.core.detect.outputs import BranchOutputs, DetectorOutputs
 from kd_steps.core.detect.teacher_targets import TeacherBatch, TeacherRecord, batch_records
-from kd_steps.core.distill.objective import BranchOutputs, DetectorOutputs
 
 
 @dataclass(frozen=True)

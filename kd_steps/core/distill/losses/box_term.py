@@ -58,14 +58,6 @@ def decoded_term(student_sides: Tensor, teacher_sides: Tensor, weight: Tensor) -
     return _weighted_mean(1 - iou + distance, weight)
 
 
-def decode_sides(bins: Tensor) -> Tensor:
-    """Expected distance of each side, (anchors, 4, bins) → (anchors, 4), in strides; one bin is the distance itself."""
-    if bins.shape[-1] == 1:
-        return bins[..., 0]
-    centres = torch.arange(bins.shape[-1], dtype=torch.float32, device=bins.device)
-    return (bins.float().softmax(dim=-1) * centres).sum(dim=-1)
-
-
 def _area(sides: Tensor) -> Tensor:
     width, height = sides[:, 0] + sides[:, 2], sides[:, 1] + sides[:, 3]
     return width.clamp(min=0) * height.clamp(min=0)

@@ -8,7 +8,6 @@ temperature of Hinton et al. (arXiv 1503.02531).
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor
 from torch.nn import functional
 
@@ -82,12 +81,3 @@ def bernoulli_entropy(logits: Tensor) -> Tensor:
     """Entropy in nats of Bernoulli variables given by logits, any shape; exact for large logits too."""
     probability = logits.sigmoid()
     return -(probability * functional.logsigmoid(logits) + (1 - probability) * functional.logsigmoid(-logits))
-
-
-def top_score(teacher_logits: Tensor) -> Tensor:
-    """The teacher's highest class score of each anchor, (anchors, classes) → (anchors,), 0-1."""
-    return (
-        teacher_logits.float().sigmoid().amax(dim=-1)
-        if teacher_logits.numel()
-        else torch.zeros(teacher_logits.shape[0], device=teacher_logits.device)
-    )

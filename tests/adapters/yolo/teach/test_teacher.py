@@ -13,9 +13,9 @@ from kd_steps.adapters.cache.store import TeacherCache, open_for_writing, write_
 from kd_steps.core.cache.keys import CacheKeys
 from kd_steps.core.cache.rows import AnsweredView
 from kd_steps.core.detect.neck import pooled_channels, spatial_attention
+from kd_steps.core.detect.outputs import decode_sides
 from kd_steps.core.detect.teacher_targets import batch_records
 from kd_steps.core.detect.views import View
-from kd_steps.core.distill.losses.box_term import decode_sides
 
 CPU = torch.device("cpu")
 SIDE_PX, STRIDES_PX = 64, (8, 16, 32)

@@ -7,7 +7,8 @@ from hypothesis import strategies as st
 from torch.nn import functional
 from torchvision.ops import box_iou
 
-from kd_steps.core.distill.losses.box_term import bin_term, decode_sides, decoded_term
+from kd_steps.core.detect.outputs import decode_sides
+from kd_steps.core.distill.losses.box_term import bin_term, decoded_term
 
 
 def bins(seed, anchors=6, count=16):

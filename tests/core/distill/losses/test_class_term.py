@@ -6,7 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.distributions import Bernoulli, kl_divergence
 
-from kd_steps.core.distill.losses.class_term import bernoulli_entropy, class_term, silence_term, top_score
+from kd_steps.core.detect.outputs import top_score
+from kd_steps.core.distill.losses.class_term import bernoulli_entropy, class_term, silence_term
 
 
 def logits(seed, anchors=7, classes=3, spread=3.0):
