@@ -22,7 +22,7 @@ export YOLO_CONFIG_DIR = $(CURDIR)/.retort/ultralytics
 # Container images often forbid Python to keep compiled files; every stage would then compile its libraries anew.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help setup demo test check format ui bench lock deps clean
+.PHONY: help setup demo test check format ui bench lock clean
 
 help: ## list the targets
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 20
@@ -55,9 +55,6 @@ ui: setup ## the MLflow and Prefect pages on loopback; Ctrl-C ends both
 
 bench: setup ## the benchmarks; results go to tests/bench/results/
 	@for file in tests/bench/{*_speed,cache_size}.py; do echo "== $$file"; python "$$file"; done
-
-deps: setup ## write the Python files that each stage imports into dvc.yaml
-	@python tests/support/stage_deps.py
 
 lock: ## resolve requirements.lock anew
 	@uv pip compile pyproject.toml --extra dev --python-version 3.11 --generate-hashes \

@@ -15,7 +15,7 @@ from kd_steps.stage_entry import ENVIRONMENT
 REPOSITORY = Path(__file__).parents[1]
 MAKEFILE = (REPOSITORY / "Makefile").read_text()
 LOCK = (REPOSITORY / "requirements.lock").read_text()
-TARGETS = {"help", "setup", "demo", "test", "check", "format", "ui", "bench", "deps", "lock", "clean"}
+TARGETS = {"help", "setup", "demo", "test", "check", "format", "ui", "bench", "lock", "clean"}
 
 
 def make(*arguments: str) -> str:

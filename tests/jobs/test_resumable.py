@@ -136,7 +136,7 @@ def test_code_that_the_stage_does_not_import_does_not_count(train, tmp_path):
 @pytest.mark.parametrize("stage", ["train_teacher", "assistant", "plain_student", "distill", "few_shot"])
 def test_the_code_that_counts_is_what_the_import_graph_says(stage):
     found = {path.relative_to(REPOSITORY).as_posix() for path in sources_of(f"kd_steps.{stage}")}
-    assert found == set(imported_files(stage))
+    assert {path for path in found if not path.endswith("__init__.py")} == set(imported_files(stage))
 
 
 @pytest.mark.parametrize("harm", ["weights.pt", "sidecar.json"])
