@@ -34,6 +34,7 @@ def run(
 ) -> None:
     """Run the pipeline under Prefect; without PREFECT_API_URL, no server is needed."""
     _require_project()
+    _require_ledger()
     from flows.retrain import run_here
 
     raise typer.Exit(run_here(target, force))
@@ -120,6 +121,13 @@ def ui(
     raise typer.Exit(serve(root, services, also))
 
 
+@app.command(context_settings={"ignore_unknown_options": True, "allow_extra_args": True}, add_help_option=False)
+def classes(context: typer.Context) -> None:
+    """List, add, withdraw and rename the classes of the product; their numbers stay for ever."""
+    _require_project()
+    _start("class_tool", *context.args)
+
+
 @cache_app.command("verify")
 def cache_verify(
     sample: Annotated[int, typer.Option(min=1, help="Views that the teacher answers again.")] = 64,
@@ -144,18 +152,38 @@ def cache_info(
 
 
 def _run_tool(assistant: str | None, as_json: bool, *arguments: str) -> None:
-    """Look at a cache in a process of its own, which may load what this one may not."""
+    """Look at a cache."""
     _require_project()
     arguments += () if assistant is None else ("--assistant", assistant)
     arguments += ("--json",) if as_json else ()
-    done = subprocess.run([sys.executable, "-m", "kd_steps.jobs.cache_tool", *arguments], check=False)
-    raise typer.Exit(done.returncode)
+    _start("cache_tool", *arguments)
+
+
+def _start(tool: str, *arguments: str) -> None:
+    """Run a tool of Retort in a process of its own, which may load what this one may not; end with it if it fails."""
+    done = subprocess.run([sys.executable, "-m", f"kd_steps.jobs.{tool}", *arguments], check=False)
+    if done.returncode:
+        raise typer.Exit(done.returncode)
 
 
 def _require_project() -> None:
     if not Path("dvc.yaml").is_file():
         typer.echo("error: no dvc.yaml here; change to the project's root", err=True)
         raise typer.Exit(1)
+
+
+def _require_ledger() -> None:
+    """Write the classes of a product that has no ledger yet from its source."""
+    from kd_steps.artifacts import ledger_path
+    from kd_steps.params import ParamsError, load_params
+
+    try:
+        product = load_params().product
+    except ParamsError as error:
+        typer.echo(f"error: {error}", err=True)
+        raise typer.Exit(1) from error
+    if not ledger_path(product).exists():
+        _start("class_tool", "add", "--from-source")
 
 
 def _changes(changes: Any) -> str:

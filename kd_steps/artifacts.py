@@ -1,10 +1,18 @@
-"""The typed documents that one stage hands to another, and the version each is written in."""
+"""What one stage hands to another: paths, and the typed documents with the version each is written in."""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import ClassVar, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+LEDGERS = Path("data/classes")
+
+
+def ledger_path(product: str) -> Path:
+    """Where the ledger of a product's classes lies."""
+    return LEDGERS / f"{product}.csv"
 
 
 class Document(BaseModel):

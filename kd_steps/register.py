@@ -160,7 +160,7 @@ def _register(
         "student_sha256": manifest.source_sha256,
         **{f"gate.{rule['name']}": f"{rule['verdict']} ({shown(rule['value'])})" for rule in rules},
     }
-    name = f"{params.register_.model_prefix}-{manifest.target}"
+    name = f"{params.product}-{manifest.target}"
     # The folder and nothing else: a device refuses one that holds a file the manifest does not name.
     return register_engine(store, name, run_id, ENGINES / manifest.target, tags)
 

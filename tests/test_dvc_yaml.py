@@ -28,7 +28,7 @@ ASKED = {
 }
 PIPELINE = stages_of(REPOSITORY, ASKED)
 OUTPUTS = outs_of(REPOSITORY, ASKED)
-SHARED_SECTIONS = {"seed", "preprocessing", "augmentation", "compute"}
+SHARED_SECTIONS = {"product", "seed", "preprocessing", "augmentation", "compute"}
 
 
 def stage_files() -> set[str]:

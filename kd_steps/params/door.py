@@ -23,9 +23,13 @@ from kd_steps.params.training import (
     PlainStudent,
     TrainTeacher,
 )
-from kd_steps.params.types import CountOrZero, Section
+from kd_steps.params.types import CountOrZero, ProductName, Section
 
 PARAMS_FILE = Path("params.yaml")
+# Keys of earlier releases and what they are called now.
+RENAMED = {
+    "register.model_prefix": "product",
+}
 
 
 class ParamsError(ValueError):
@@ -35,6 +39,7 @@ class ParamsError(ValueError):
 class Params(Section):
     """All of ``params.yaml``. A stage's section has the stage's name."""
 
+    product: ProductName
     seed: CountOrZero
     preprocessing: Preprocessing
     augmentation: Augmentation
@@ -132,6 +137,8 @@ def _describe(fault: dict[str, Any]) -> str:
     """One line for one pydantic fault: key path, what is wrong, the mend."""
     path = [str(part) for part in fault["loc"] if part not in ("str", "ScaledModel")]
     key = ".".join(path) or "(top level)"
+    if fault["type"] == "extra_forbidden" and key in RENAMED:
+        return f"{key}: now `{RENAMED[key]}`; move its value there"
     if fault["type"] == "extra_forbidden":
         known = _known_keys(path[:-1])
         near = difflib.get_close_matches(path[-1], known, n=1, cutoff=0.5)

@@ -60,4 +60,3 @@ class Report(Section):
 
 class Register(Section):
     experiment: str
-    model_prefix: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")]

@@ -11,6 +11,9 @@ Positive = Annotated[float, Field(gt=0)]
 NonNegative = Annotated[float, Field(ge=0)]
 Count = Annotated[int, Field(ge=1)]
 CountOrZero = Annotated[int, Field(ge=0)]
+ProductName = Annotated[
+    str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")
+]  # a file's and a model's name begin so
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
 

@@ -7,13 +7,14 @@ import pytest
 from params_file import FILE, GONE, GOOD, written
 
 from kd_steps.params import Params, ParamsError, load_params
+from kd_steps.params.door import RENAMED
 from kd_steps.params.training import ScaledModel
 
 
 def test_the_repositorys_file_loads():
     params = load_params(FILE)
     assert params.validate_.parity_probes == GOOD["validate"]["parity_probes"]
-    assert params.register_.model_prefix == GOOD["register"]["model_prefix"]
+    assert params.register_.experiment == GOOD["register"]["experiment"]
     assert isinstance(params.distill.model, ScaledModel)
     assert params.model_dump(mode="json", by_alias=True) == GOOD, "nothing is lost, nothing is made up"
 
@@ -55,6 +56,15 @@ def test_an_unknown_key_is_named_with_the_nearest_known_one(tmp_path, path, mess
         load_params(written(tmp_path, {path: 1}))
     assert message in str(caught.value)
     assert str(tmp_path / "params.yaml") in str(caught.value)
+
+
+@pytest.mark.parametrize(("old", "new"), RENAMED.items())
+def test_a_key_of_an_earlier_release_names_its_new_one(tmp_path, old, new):
+    with pytest.raises(ParamsError, match=rf"params\.yaml: {re.escape(old)}: now `{re.escape(new)}`"):
+        load_params(written(tmp_path, {old: "x"}))
+    value = GOOD
+    for part in new.split("."):
+        value = value[part]  # the new one is there
 
 
 @pytest.mark.parametrize(
@@ -106,6 +116,9 @@ def test_an_unknown_key_is_named_with_the_nearest_known_one(tmp_path, path, mess
         ("gate.max_false_alarms_per_picture", math.inf),
         ("compute.precision", "fp16"),
         ("seed", -1),
+        ("product", ""),
+        ("product", "a/b"),
+        ("product", ".hidden"),
     ],
 )
 def test_a_value_out_of_range_is_named_with_the_value(tmp_path, path, value):

@@ -23,6 +23,7 @@ PARTS_OF_A_PROJECT = (
     *(
         ".dvc/config",
         ".dvc/plots",
+        "data/classes",
         "data/models",
         "data/raw",
         "data/new_parts/line",

@@ -9,26 +9,21 @@ from pathlib import Path
 from typing import get_args
 
 from kd_steps.adapters.files import atomic_path, read_text
+from kd_steps.artifacts import ledger_path
 from kd_steps.core.data.ledger import Entry, Event, Ledger, LedgerError
 
-LEDGERS = Path("data/classes")
 COLUMNS = ("number", "event", "name", "on", "drop")
 MEND = "lines are only ever added, so restore it from git; after a merge, take the later class out and add it again"
 
 
-def ledger_path(product: str, folder: Path = LEDGERS) -> Path:
-    """Where the ledger of a product lies."""
-    return folder / f"{product}.csv"
-
-
-def load_ledger(product: str, folder: Path = LEDGERS) -> Ledger:
+def load_ledger(product: str) -> Ledger:
     """The ledger of a product.
 
     Raises:
         FileNotFoundError: it has none; names the command that writes one.
         LedgerError: a line cannot be read, or contradicts those before it; names file and line.
     """
-    path = ledger_path(product, folder)
+    path = ledger_path(product)
     if not path.is_file():
         raise FileNotFoundError(
             f"{path}: '{product}' has no ledger of classes yet; `retort classes add --from-source` lists those of the "

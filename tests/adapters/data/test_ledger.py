@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kd_steps.adapters.data.ledger import ledger_path, load_ledger, read_ledger, write_ledger
+from kd_steps.adapters.data.ledger import load_ledger, read_ledger, write_ledger
+from kd_steps.artifacts import ledger_path
 from kd_steps.core.data.ledger import Ledger, LedgerError
 
 DAY = date(2026, 11, 29)
@@ -19,11 +20,12 @@ TEXT = """number,event,name,on,drop
 PRINTABLE = st.text(st.characters(codec="utf-8"), min_size=1).filter(lambda s: s.isprintable() and s == s.strip() and s)
 
 
-def test_a_line_an_entry_and_nothing_else(tmp_path):
-    path = ledger_path("demo", tmp_path / "classes")
+def test_a_line_an_entry_and_nothing_else(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    path = ledger_path("demo")
     write_ledger(path, SMALL)
     assert path.read_text() == TEXT
-    assert load_ledger("demo", tmp_path / "classes") == SMALL
+    assert load_ledger("demo") == SMALL
     assert [p.name for p in path.parent.iterdir()] == ["demo.csv"], "no temporary file is left"
 
 
@@ -60,6 +62,7 @@ def test_damage_is_named_with_its_line(tmp_path, old, new, told):
     assert told in str(caught.value)
 
 
-def test_a_product_without_a_ledger_is_told_the_command(tmp_path):
+def test_a_product_without_a_ledger_is_told_the_command(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
     with pytest.raises(FileNotFoundError, match=r"demo\.csv: 'demo' has no ledger .* `retort classes add --from-sour"):
-        load_ledger("demo", tmp_path)
+        load_ledger("demo")
