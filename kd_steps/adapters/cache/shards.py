@@ -30,14 +30,14 @@ SCHEMA = pa.schema(
         ("pixel_hash", pa.uint64()),
         ("anchors", pa.binary()),  # int32, (n,)
         ("class_logits", pa.binary()),  # float16, (n, classes)
-        ("box_bins", pa.binary()),  # kd_steps.core.cache.bin_packing, (n, 4, bins)
+        ("box_bins", pa.binary()),  # kd_steps.core.cache.quantise, (n, 4, bins)
         ("one2one_anchors", pa.binary()),  # the same of the one-to-one branch, empty where there is none
         ("one2one_logits", pa.binary()),
         ("one2one_bins", pa.binary()),
         ("attention", pa.binary()),  # uint8, (cells,), compressed
         ("pooled", pa.binary()),  # float16, (channels,)
         ("vector_rows", pa.binary()),  # int32, (k,)
-        ("vectors", pa.binary()),  # kd_steps.core.cache.vector_packing, by level
+        ("vectors", pa.binary()),  # kd_steps.core.cache.quantise, by level
         ("pixels", pa.binary()),  # uint8, (3, height, width), compressed
         ("labels", pa.binary()),  # float32, (objects, 5): class, centre, width and height as shares of the view
     ]

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-LAYOUT = 6  # of cache_rows, bin_packing, vector_packing and pixel_hash
+LAYOUT = 6  # of rows, quantise and pixel_hash
 ASSISTANT_CACHES = "assistant_caches"  # the folder of the caches that assistants learn from, each by its name
 VIEW_COUNTS = ("views", "closing_views")  # how many there are; no single answer depends on them
 

@@ -9,9 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from kd_steps.core.cache.bin_packing import pack_bins, unpack_bins
 from kd_steps.core.cache.header import CacheHeader
-from kd_steps.core.cache.vector_packing import pack_vectors, packed_size, unpack_vectors
+from kd_steps.core.cache.quantise import pack_bins, pack_vectors, packed_size, unpack_bins, unpack_vectors
 from kd_steps.core.detect.answers import Answer, score_ceiling
 from kd_steps.core.detect.neck import NeckAnswer, by_level
 from kd_steps.core.detect.teacher_targets import TeacherRecord
