@@ -40,25 +40,36 @@ def _pairs_within(hashes: NDArray[np.uint64], members: NDArray[np.int64], max_bi
             yield np.stack([left[i], right[j]], axis=1)
 
 
-def components(n: int, pair_batches: Iterable[NDArray[np.int64]]) -> NDArray[np.int64]:
+def components(
+    n: int, pair_batches: Iterable[NDArray[np.int64]], pairs_at_once: int = PAIRS_AT_ONCE
+) -> NDArray[np.int64]:
     """Connected components of ``n`` nodes joined by pairs: the smallest member's index for each node, (n,).
 
-    Union-find with path halving; the smaller root wins, so the labels don't depend on the order of the pairs.
+    Args:
+        n: nodes, 0 to n - 1.
+        pair_batches: arrays of shape (p, 2).
+        pairs_at_once: so many are joined in one go, so that memory stays flat however many come.
     """
-    parent = list(range(n))
+    labels, waiting, count = np.arange(n, dtype=np.int64), [], 0
+    for pairs in pair_batches:
+        waiting.append(pairs)
+        count += len(pairs)
+        if count >= pairs_at_once:
+            labels, waiting, count = _joined(labels, np.concatenate(waiting)), [], 0
+    return _joined(labels, np.concatenate(waiting)) if waiting else labels
 
-    def root(node: int) -> int:
-        while parent[node] != node:
-            parent[node] = parent[parent[node]]
-            node = parent[node]
-        return node
 
-    for batch in pair_batches:
-        for a, b in batch.tolist():
-            root_a, root_b = root(a), root(b)
-            if root_a != root_b:
-                parent[max(root_a, root_b)] = min(root_a, root_b)
-    return np.array([root(node) for node in range(n)], dtype=np.int64)
+def _joined(labels: NDArray[np.int64], pairs: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Labels of components, each its first node's index, after these pairs have joined some of them."""
+    from scipy.sparse import coo_array  # too slow to import for all that only needs hashes compared
+    from scipy.sparse.csgraph import connected_components
+
+    n, ends = len(labels), labels[pairs]
+    graph = coo_array((np.ones(len(pairs), dtype=np.bool_), (ends[:, 0], ends[:, 1])), shape=(n, n))
+    _, parts = connected_components(graph, directed=False)
+    _, first, part = np.unique(parts[labels], return_index=True, return_inverse=True)
+    joined: NDArray[np.int64] = first[part].astype(np.int64)
+    return joined
 
 
 def same_side(groups: list[str], hashes: NDArray[np.uint64], max_bits: int) -> NDArray[np.int64]:

@@ -1,5 +1,5 @@
 import numpy as np
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kd_steps.core.data.near_duplicates import PAIRS_AT_ONCE, components, near_any, near_pairs, same_side
@@ -23,6 +23,7 @@ def distance_bits(a: int, b: int) -> int:
     return bin(int(a) ^ int(b)).count("1")
 
 
+@settings(deadline=None)
 @given(clustered(), st.integers(0, 10))
 def test_pairs_are_those_of_brute_force(hashes: np.ndarray, max_bits: int) -> None:
     hashes = np.unique(hashes)
@@ -36,6 +37,7 @@ def test_pairs_are_those_of_brute_force(hashes: np.ndarray, max_bits: int) -> No
     assert found == wanted
 
 
+@settings(deadline=None)
 @given(st.integers(1, 25), st.data())
 def test_components_are_those_of_brute_force(n: int, data: st.DataObject) -> None:
     node = st.integers(0, n - 1)
@@ -44,10 +46,12 @@ def test_components_are_those_of_brute_force(n: int, data: st.DataObject) -> Non
     for _ in range(n):  # spread the smallest label until nothing changes
         for a, b in pairs:
             labels[a] = labels[b] = min(labels[a], labels[b])
-    found = components(n, [np.array(pairs, dtype=np.int64).reshape(-1, 2)])
-    assert found.tolist() == labels
+    batches = np.split(np.array(pairs, dtype=np.int64).reshape(-1, 2), sorted(data.draw(st.lists(st.integers(0, 40)))))
+    assert components(n, batches).tolist() == labels
+    assert components(n, batches, pairs_at_once=data.draw(st.integers(1, 40))).tolist() == labels
 
 
+@settings(deadline=None)
 @given(clustered(), st.integers(0, 6), st.data())
 def test_groups_and_near_duplicates_stay_together(hashes: np.ndarray, max_bits: int, data: st.DataObject) -> None:
     groups = [data.draw(st.sampled_from("abcdef")) for _ in hashes]
@@ -58,6 +62,7 @@ def test_groups_and_near_duplicates_stay_together(hashes: np.ndarray, max_bits: 
                 assert labels[i] == labels[j]
 
 
+@settings(deadline=None)
 @given(clustered(), clustered(), st.integers(0, 6))
 def test_near_any_is_brute_force(hashes: np.ndarray, others: np.ndarray, max_bits: int) -> None:
     wanted = [any(distance_bits(a, b) <= max_bits for b in others) for a in hashes]
