@@ -16,12 +16,12 @@ from kd_steps.adapters.files import read_text, write_json
 from kd_steps.core.data.part_classes import classes_with_new_parts
 from kd_steps.core.data.sample import LabelledImage
 from kd_steps.core.data.yolo_labels import parse_yolo
-from kd_steps.core.distill.schedule import SchedulePhase, weights_at
+from kd_steps.core.distill.schedule import Phase, weights_at
 from kd_steps.edge.contract import canonical_digest
 from kd_steps.jobs.resumable import train_once
 from kd_steps.jobs.student_training import NOT_OF_THE_TRAINING
 from kd_steps.params import Params, load_params
-from kd_steps.params.training import Distill
+from kd_steps.params.distill import Distill
 from kd_steps.stage_entry import run_stage
 
 if TYPE_CHECKING:
@@ -113,7 +113,7 @@ def teach(
     run = few_shot_run(params, prepared, student, base, classes, shots)
     fingerprint = {
         "few_shot": params.few_shot.model_dump(mode="json"),
-        "section": few_shot_section(params).model_dump(mode="json", exclude=NOT_OF_THE_TRAINING),
+        "section": {k: v for k, v in few_shot_section(params).flat().items() if k not in NOT_OF_THE_TRAINING},
         "student": student.sha256,
         "seed": params.seed,
         "dataset": prepared.digest,
@@ -131,15 +131,13 @@ def teach(
 def few_shot_section(params: Params) -> Distill:
     """The training of the student as `few_shot` changes it."""
     few = params.few_shot
-    return params.distill.model_copy(
-        update={
-            **few.model_dump(include=set(type(few).model_fields) & set(type(params.distill).model_fields)),
-            "warmup_epochs": 1.0,
-            "val_interval_epochs": few.epochs,
-            "freeze_blocks": 0,
-            "head_only_epochs": 0,
-            "lr_guard_ratio": 0.0,  # what the base student says weighs as much as it is told to
-        }
+    return params.distill.changed(
+        **few.model_dump(include={"epochs", "batch", "lr0", "close_mosaic_fraction", "freeze_layers"}),
+        warmup_epochs=1.0,
+        val_interval_epochs=few.epochs,
+        freeze_blocks=0,
+        head_only_epochs=0,
+        lr_guard_ratio=0.0,  # what the base student says weighs as much as it is told to
     )
 
 
@@ -166,10 +164,10 @@ def few_shot_run(
     from kd_steps.adapters.yolo.teach.distiller import Distillation
     from kd_steps.adapters.yolo.train.recipe import fresh_views_plan, training_run
     from kd_steps.adapters.yolo.train.training_run import NewPartDraws
-    from kd_steps.core.distill.objective import TermWeights
+    from kd_steps.core.distill.terms import TermWeights
 
     few, section = params.few_shot, few_shot_section(params)
-    phase = SchedulePhase("few_shot", 1.0, few.base_distillation_weight / 2, 0.5, 1.0)  # weights_at doubles both
+    phase = Phase(1.0, few.base_distillation_weight / 2, 0.5, 1.0)  # weights_at doubles both
     head_alone = replace(answer_content(params), attention=False, pooled=False, max_vectors=0)
     return training_run(
         params,
@@ -182,8 +180,8 @@ def few_shot_run(
         student.contract.augmentation_digest,
         FOLDER,
         Distillation(
-            terms=TermWeights(class_weight=1.0, box_weight=1.0, box_temperature=params.distill.box_temperature),
-            weights_at=partial(weights_at, epochs=few.epochs, phases=[phase], gamma_epochs=0),
+            terms=TermWeights(class_weight=1.0, box_weight=1.0, box_temperature=params.distill.terms.box_temperature),
+            weights_at=partial(weights_at, epochs=few.epochs, phases={"few_shot": phase}, gamma_epochs=0),
             live=frozen(params, base, head_alone).answer,
         ),
         NewPartDraws(len(shots), few.new_part_share, few.iterations_per_epoch * few.batch),

@@ -22,7 +22,7 @@ from kd_steps.stage_entry import run_stage
 if TYPE_CHECKING:
     from kd_steps.adapters.mlflow.tracking import StageRecord, Store
     from kd_steps.adapters.mlflow.versions import Registered
-    from kd_steps.params.training import AssistantStep
+    from kd_steps.params.teaching import AssistantStep
 
 METRICS, MODELS, ENGINES = Path("metrics"), Path("models"), Path("models/engines")
 RECEIPT = METRICS / "registration.json"

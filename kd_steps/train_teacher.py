@@ -85,7 +85,7 @@ def fingerprint(
         "dataset": dataset_digest,
         "contract": contract_digest,
         "seed": params.seed,
-        "section": params.train_teacher.model_dump(mode="json"),
+        "section": params.train_teacher.flat(),
         "architecture": canonical_digest(architecture),  # a model YAML may change under its name
     }
 

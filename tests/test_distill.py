@@ -169,7 +169,7 @@ def test_terms_and_schedule_are_those_of_the_parameters(training_project):
     }
     knobs = {"feature_kind": "cwd", "calibrate_batches": 7, "phases": phases}
     changes = {"epochs": 10, "gamma_epochs": 2, **knobs, **weights}
-    section = type(params.distill).model_validate({**params.distill.model_dump(), **changes})
+    section = params.distill.changed(**changes)
     found = distillation_of(params.model_copy(update={"distill": section}), decided_model(), cached=None)
     assert {name: getattr(found.terms, name) for name in WEIGHTS} == weights
     assert (found.terms.feature_kind, found.terms.feature_levels) == ("cwd", (0.4, 0.3, 0.3))

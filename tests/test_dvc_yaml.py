@@ -51,6 +51,7 @@ def test_a_stage_runs_its_own_module_and_says_what_it_does(stage):
 def test_code_dependencies_hold_what_the_stage_imports_and_no_folder_more(stage):
     listed = [dep for dep in PIPELINE[stage]["deps"] if dep.startswith("kd_steps/")]
     imported = stage_deps.imported_files(stage.partition("@")[0])
+    assert imported
     assert [file for file in imported if not any(stage_deps.covers(dep, file) for dep in listed)] == []
     assert [dep for dep in listed if not any(stage_deps.covers(dep, file) for file in imported)] == []
 

@@ -248,7 +248,7 @@ def test_all_that_a_training_depends_on_is_in_its_fingerprint(training_project):
         train_teacher.fingerprint(params, "d", "c", {"nc": 2}),
         train_teacher.fingerprint(params.model_copy(update={"seed": 1}), "d", "c", {"nc": 1}),
         train_teacher.fingerprint(
-            params.model_copy(update={"train_teacher": params.train_teacher.model_copy(update={"lr0": 0.5})}),
+            params.model_copy(update={"train_teacher": params.train_teacher.changed(lr0=0.5)}),
             "d",
             "c",
             {"nc": 1},

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from kd_steps.core.distill.schedule import SchedulePhase, weights_at
+from kd_steps.core.distill.schedule import weights_at
 from kd_steps.edge.contract import canonical_digest
 from kd_steps.jobs.resumable import train_once
 from kd_steps.params import Params
@@ -131,7 +131,7 @@ def train_student(
 
     section = params.distill
     fingerprint = {
-        "section": section.model_dump(mode="json", exclude=NOT_OF_THE_TRAINING),
+        "section": {k: v for k, v in section.flat().items() if k not in NOT_OF_THE_TRAINING},
         "lesson": dict(lesson.lineage),
         "seed": params.seed,
         "dataset": lesson.data.digest,
@@ -179,13 +179,13 @@ def distillation_of(params: Params, teacher: Detector, **source: Any) -> Distill
     """
     from kd_steps.adapters.yolo.models import neck_channels
     from kd_steps.adapters.yolo.teach.distiller import Distillation
-    from kd_steps.core.distill.objective import TermWeights
 
     section = params.distill
-    phases = [SchedulePhase(name=name, **phase) for name, phase in section.phases.model_dump().items()]
     return Distillation(
-        terms=TermWeights(**{field.name: getattr(section, field.name) for field in fields(TermWeights)}),
-        weights_at=partial(weights_at, epochs=section.epochs, phases=phases, gamma_epochs=section.gamma_epochs),
+        terms=section.terms,
+        weights_at=partial(
+            weights_at, epochs=section.epochs, phases=section.phases.by_name(), gamma_epochs=section.gamma_epochs
+        ),
         teacher_channels=neck_channels(teacher),
         calibrate_batches=section.calibrate_batches,
         calibrate_share={f"kd_{name}": share for name, share in section.calibrate_share.items()},

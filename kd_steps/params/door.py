@@ -5,25 +5,23 @@ Every stage reads its knobs through :func:`load_params`; nothing else in Retort 
 
 from __future__ import annotations
 
+import dataclasses
 import difflib
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import yaml
 from pydantic import BaseModel, Field, ValidationError, model_validator
+from pydantic.fields import FieldInfo
 
+from kd_steps.params.agree import require_agreement
+from kd_steps.params.compute import Compute
 from kd_steps.params.data import Augmentation, Prepare, Preprocessing, Validate
+from kd_steps.params.distill import Distill
 from kd_steps.params.engines import Evaluate, Export, Gate, Register, Report
-from kd_steps.params.training import (
-    Assistant,
-    CacheLogits,
-    Compute,
-    Distill,
-    FewShot,
-    PlainStudent,
-    TrainTeacher,
-)
-from kd_steps.params.types import CountOrZero, ProductName, Section
+from kd_steps.params.teaching import Assistant, CacheLogits
+from kd_steps.params.training import FewShot, PlainStudent, TrainTeacher
+from kd_steps.params.types import GROUPS, CountOrZero, ProductName, Section
 
 PARAMS_FILE = Path("params.yaml")
 # Keys of earlier releases and what they are called now.
@@ -60,47 +58,7 @@ class Params(Section):
 
     @model_validator(mode="after")
     def _sections_agree(self) -> Params:
-        knobs = self.evaluate
-        if knobs.operating_confidence < knobs.confidence:
-            raise ValueError(
-                f"evaluate.operating_confidence is {knobs.operating_confidence:g}, below evaluate.confidence "
-                f"({knobs.confidence:g}), under which nothing is kept: false alarms would be missed"
-            )
-        missing = [t for t in self.gate.required_targets if t not in self.export.targets]
-        if missing:
-            raise ValueError(f"gate.required_targets names {missing}, which export.targets does not build")
-        distill, cache = self.distill, self.cache_logits
-        needs = {
-            "attention_weight": ("attention: true", cache.attention),
-            "channel_weight": ("pooled: true", cache.pooled),
-            "relational_weight": ("pooled: true", cache.pooled),
-            "feature_weight": ("max_vectors above 0", cache.max_vectors > 0),
-        }
-        for weight, (content, there) in needs.items():
-            if getattr(distill, weight) > 0 and not there:
-                raise ValueError(f"distill.{weight} needs cache_logits.{content}: the cache does not hold it otherwise")
-        return self
-
-    @model_validator(mode="after")
-    def _teachers_agree(self) -> Params:
-        distill, last = self.distill, self.assistant.last
-        if distill.teacher != last:
-            raise ValueError(
-                f"distill.teacher is '{distill.teacher}', but assistant.chain ends in '{last}'; set it to that"
-            )
-        if distill.answers == "ema" and (self.assistant.chain or self.cache_logits.more_teachers):
-            raise ValueError(
-                "distill.answers: ema asks no teacher: empty assistant.chain and cache_logits.more_teachers, or set "
-                "distill.answers: cached"
-            )
-        if distill.teacher_choice.on_weak_teacher == "refuse" and not self.plain_student.seeds:
-            raise ValueError(
-                "distill.teacher_choice.on_weak_teacher: refuse needs the score of the student alone; give "
-                "plain_student.seeds one, such as [0]"
-            )
-        acts_on = distill.box_weight > 0 or (distill.feature_weight > 0 and distill.feature_kind == "l2")
-        if distill.dynamic_strength > 0 and not acts_on:
-            raise ValueError("distill.dynamic_strength acts on the box term and on feature_kind l2: give one a weight")
+        require_agreement(self)
         return self
 
 
@@ -139,7 +97,9 @@ def _describe(fault: dict[str, Any]) -> str:
     key = ".".join(path) or "(top level)"
     if fault["type"] == "extra_forbidden" and key in RENAMED:
         return f"{key}: now `{RENAMED[key]}`; move its value there"
-    if fault["type"] == "extra_forbidden":
+    if fault["type"] in ("extra_forbidden", "unexpected_keyword_argument"):
+        if moved := _moved_to(path):
+            return f"{key}: stands in a group now; write {moved}"
         known = _known_keys(path[:-1])
         near = difflib.get_close_matches(path[-1], known, n=1, cutoff=0.5)
         mend = f"did you mean '{near[0]}'?" if near else f"known here: {', '.join(known)}"
@@ -151,19 +111,34 @@ def _describe(fault: dict[str, Any]) -> str:
     return f"{key}: {fault['msg']}, got {fault['input']!r}"
 
 
+def _moved_to(path: list[str]) -> str | None:
+    """Where a key of an older ``params.yaml`` stands now: in a group of its section."""
+    section, name = path[:-1], path[-1]
+    return next((".".join([*section, group, name]) for group in GROUPS if name in _known_keys([*section, group])), None)
+
+
 def _known_keys(path: list[str]) -> list[str]:
     """The keys that ``params.yaml`` may have below ``path``."""
-    model: type[BaseModel] = Params
+    model: type[Any] = Params
     names = iter(path)
     for part in names:
-        field = next((f for name, f in model.model_fields.items() if part in (name, f.alias)), None)
-        if field is None:
+        found = (field for name, field in _fields_of(model).items() if part in (name, field.alias))
+        if (field := next(found, None)) is None:
             return []
         options = [field.annotation, *getattr(field.annotation, "__args__", ())]
         if getattr(field.annotation, "__origin__", None) in (list, dict):
             next(names, None)  # an item's own name or number
-        sections = [o for o in options if isinstance(o, type) and issubclass(o, BaseModel)]
+        sections = [option for option in options if _fields_of(option)]
         if not sections:
             return []
         model = sections[0]
-    return [field.alias or name for name, field in model.model_fields.items()]
+    return [field.alias or name for name, field in _fields_of(model).items()]
+
+
+def _fields_of(section: Any) -> dict[str, Any]:
+    """Name → field of a section, which may be a data class of core."""
+    if isinstance(section, type) and issubclass(section, BaseModel):
+        return dict(section.model_fields)
+    if isinstance(section, type) and dataclasses.is_dataclass(section):
+        return {field.name: FieldInfo(annotation=cast(Any, field.type)) for field in dataclasses.fields(section)}
+    return {}

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any, Self
 
 from pydantic import BaseModel, ConfigDict, Field
+
+GROUPS = ("training", "terms")  # of a section's knobs, for those who depend on one of them alone
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[float, Field(gt=0)]
@@ -21,3 +23,17 @@ class Section(BaseModel):
     """A section of ``params.yaml``: immutable, and closed to keys it does not know."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    def flat(self) -> dict[str, Any]:
+        """JSON values by name, those of the groups beside the section's own: how they are grouped says nothing."""
+        values = self.model_dump(mode="json")
+        groups = [values.pop(name) for name in GROUPS if name in values]
+        return {name: value for part in (values, *groups) for name, value in part.items()}
+
+    def changed(self, **values: Any) -> Self:
+        """A copy with other values, each by its name, whether it stands in the section itself or in a group of it."""
+        section = self.model_dump(by_alias=True)
+        for name, value in values.items():
+            place = next(part for part in (section, *(section.get(g, {}) for g in GROUPS)) if name in part)
+            place[name] = value
+        return type(self).model_validate(section)

@@ -87,7 +87,7 @@ def parameters(side_px: int, content: dict[str, Any]) -> Any:
     """The benchmark's parameters at another size, for one mosaic and one closing view a picture."""
     params = setting.parameters(0, 2)
     cache = params.cache_logits.model_copy(update={**content, "views": 1, "closing_views": 1})
-    distill = params.distill.model_copy(update={"close_mosaic_fraction": 0.5})
+    distill = params.distill.changed(close_mosaic_fraction=0.5)
     preprocessing = params.preprocessing.model_copy(update={"imgsz_px": side_px})
     return params.model_copy(update={"cache_logits": cache, "distill": distill, "preprocessing": preprocessing})
 

@@ -83,7 +83,7 @@ def default_trainer(
         "batch": RECIPE["batch"],
         "optimizer": RECIPE["optimizer"],
         "epochs": epochs,
-        "close_mosaic": round(epochs * params.distill.close_mosaic_fraction),
+        "close_mosaic": round(epochs * params.distill.training.close_mosaic_fraction),
         "seed": params.seed,
         "cache": "ram",
         "device": "0" if torch.cuda.is_available() else "cpu",

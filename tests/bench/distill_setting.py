@@ -88,7 +88,7 @@ def parameters(seed: int, epochs: int, nominal_batch: int = NOMINAL_BATCH, views
             "augmentation": product.augmentation.model_copy(update=gains),
             "compute": product.compute.model_copy(update={"cache_images": "ram"}),
             "cache_logits": product.cache_logits.model_copy(update={"views": views, "closing_views": 0}),
-            "distill": product.distill.model_copy(update={**recipe, "model": STUDENT_MODEL}),
+            "distill": product.distill.changed(**recipe, model=STUDENT_MODEL),
         }
     )
 

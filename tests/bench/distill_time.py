@@ -34,7 +34,7 @@ def ultralytics_seconds(kind: str, params: Any, pictures: list[Any], folder: Pat
 
     changes = {
         "default-native": {"distill_model": str(setting.TEACHER / "weights.pt")},
-        "precise-updates": {"nbs": params.distill.nominal_batch},
+        "precise-updates": {"nbs": params.distill.training.nominal_batch},
     }.get(kind, {})
     trainer = PreciseTrainer if kind.startswith("precise") else DetectionTrainer
     return timed(default_trainer(params, pictures, pictures[:16], folder, trainer, **changes))

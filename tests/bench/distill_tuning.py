@@ -124,7 +124,7 @@ def score(changes: dict[str, Any], seed: int) -> dict[str, Any]:
     params = setting.parameters(seed, EPOCHS, nominal_batch=64)  # the first candidates were tried at it
     everything = {"attention": True, "pooled": True, "max_vectors": 64, "pixels": True}
     cache_content = params.cache_logits.model_copy(update=everything)
-    section = type(params.distill).model_validate({**params.distill.model_dump(), **changes})
+    section = params.distill.changed(**changes)
     params = params.model_copy(update={"cache_logits": cache_content, "distill": section})
     (sidecar, teacher), (pictures, held_out) = setting.teacher(), cut()
     plan, distillation = fresh_views_plan(section), None

@@ -78,9 +78,9 @@ def test_a_key_of_an_earlier_release_names_its_new_one(tmp_path, old, new):
         ("prepare.splits.validation_fraction", 0),
         ("validate.parity_tolerance", -0.1),
         ("train_teacher.epochs", -1),
-        ("train_teacher.lr0", 0),
-        ("train_teacher.momentum", 1),
-        ("train_teacher.optimizer", "SDG"),
+        ("train_teacher.training.lr0", 0),
+        ("train_teacher.training.momentum", 1),
+        ("train_teacher.training.optimizer", "SDG"),
         ("train_teacher.weights_sha256", "abc"),
         ("cache_logits.max_anchors", 70_000),
         ("cache_logits.max_vectors", -1),
@@ -88,23 +88,23 @@ def test_a_key_of_an_earlier_release_names_its_new_one(tmp_path, old, new):
         ("cache_logits.shard_views", 0),
         ("distill.phases.warm_up.temperature", 0),
         ("distill.gamma_epochs", -1),
-        ("distill.class_weight", -0.1),
-        ("distill.box_weight", -0.1),
-        ("distill.box_temperature", 0),
+        ("distill.terms.class_weight", -0.1),
+        ("distill.terms.box_weight", -0.1),
+        ("distill.terms.box_temperature", 0),
         ("distill.phases.convergence.soft_weight", -0.1),
         ("distill.phases.convergence.hard_weight", -0.1),
-        ("distill.dynamic_strength", -1),
+        ("distill.terms.dynamic_strength", -1),
         ("distill.answers", "live"),
         ("distill.teacher_choice.min_lead_points", -1),
         ("distill.teacher_choice.on_weak_teacher", "stop"),
-        ("distill.attention_weight", -0.1),
-        ("distill.channel_weight", -0.1),
-        ("distill.feature_weight", -0.1),
-        ("distill.relational_weight", -0.1),
-        ("distill.feature_kind", "l3"),
-        ("distill.box_kind", "ciou"),
-        ("distill.feature_temperature", 0),
-        ("distill.feature_levels", []),
+        ("distill.terms.attention_weight", -0.1),
+        ("distill.terms.channel_weight", -0.1),
+        ("distill.terms.feature_weight", -0.1),
+        ("distill.terms.relational_weight", -0.1),
+        ("distill.terms.feature_kind", "l3"),
+        ("distill.terms.box_kind", "ciou"),
+        ("distill.terms.feature_temperature", 0),
+        ("distill.terms.feature_levels", []),
         ("distill.calibrate_batches", -1),
         ("distill.calibrate_share.box", 0),
         ("distill.calibrate_share", 0.1),
@@ -127,6 +127,32 @@ def test_a_value_out_of_range_is_named_with_the_value(tmp_path, path, value):
     line = str(caught.value).splitlines()[0]
     assert line.startswith(f"{tmp_path / 'params.yaml'}: {path}: ")
     assert line.endswith(f", got {value!r}")
+
+
+@pytest.mark.parametrize(
+    ("path", "moved"),
+    [
+        ("train_teacher.lr0", "train_teacher.training.lr0"),
+        ("distill.close_mosaic_fraction", "distill.training.close_mosaic_fraction"),
+        ("distill.feature_weight", "distill.terms.feature_weight"),
+    ],
+)
+def test_a_key_of_an_older_file_is_told_where_it_stands_now(tmp_path, path, moved):
+    with pytest.raises(ParamsError) as caught:
+        load_params(written(tmp_path, {path: 1}))
+    assert f"{path}: stands in a group now; write {moved}" in str(caught.value)
+
+
+def test_a_section_is_told_by_its_knobs_however_they_are_grouped():
+    section = load_params(FILE).distill
+    assert section.flat()["lr0"] == section.training.lr0
+    assert section.flat()["box_weight"] == section.terms.box_weight
+    assert not {"training", "terms"} & set(section.flat())
+    other = section.changed(lr0=0.5, feature_levels=(1.0,), epochs=3)
+    assert (other.training.lr0, other.terms.feature_levels, other.epochs) == (0.5, (1.0,), 3)
+    assert other.changed(**{k: section.flat()[k] for k in ("lr0", "feature_levels", "epochs")}) == section
+    with pytest.raises(ValueError, match="lr0"):
+        section.changed(lr0=-1.0)
 
 
 @pytest.mark.parametrize(

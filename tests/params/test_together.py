@@ -21,7 +21,7 @@ MORE = {"weights": "more.pt", "weights_sha256": "0" * 64, "weight": 1.0, "classe
         ),
         (
             {"distill.phases.warm_up.fraction": 0.3},
-            "distill.phases: the three fractions must add up to 1, they add up to 1.1",
+            "distill.phases: the fractions of warm_up, distillation, convergence must add up to 1, they add up to 1.1",
         ),
         (
             {"distill.calibrate_batches": 50, "distill.calibrate_share": {"class": 0.1, "channel": 0.1}},
@@ -45,8 +45,12 @@ MORE = {"weights": "more.pt", "weights_sha256": "0" * 64, "weight": 1.0, "classe
             "on_weak_teacher: refuse needs the score of the student alone; give plain_student.seeds one, such as [0]",
         ),
         (
-            {"distill.dynamic_strength": 1.0, "distill.box_weight": 0.0, "distill.feature_weight": 0.0},
-            "distill.dynamic_strength acts on the box term and on feature_kind l2: give one a weight",
+            {
+                "distill.terms.dynamic_strength": 1.0,
+                "distill.terms.box_weight": 0.0,
+                "distill.terms.feature_weight": 0.0,
+            },
+            "distill.terms.dynamic_strength acts on the box term and on feature_kind l2: give one a weight",
         ),
         (
             {"evaluate.operating_confidence": 0.0001},
@@ -97,20 +101,20 @@ NEEDED = {  # what a term compares with, and how it is asked for
     "feature_weight": ("max_vectors above 0", {"max_vectors": 12}),
 }
 NOTHING_KEPT = {"cache_logits.attention": False, "cache_logits.pooled": False, "cache_logits.max_vectors": 0}
-NO_TERM = {f"distill.{weight}": 0.0 for weight in NEEDED}
+NO_TERM = {f"distill.terms.{weight}": 0.0 for weight in NEEDED}
 
 
 @pytest.mark.parametrize("weight", NEEDED)
 def test_a_term_that_the_cache_does_not_serve_is_told_with_both_keys(tmp_path, weight):
     mend, content = NEEDED[weight]
-    bare = {**NOTHING_KEPT, **NO_TERM, f"distill.{weight}": 0.5}
+    bare = {**NOTHING_KEPT, **NO_TERM, f"distill.terms.{weight}": 0.5}
     with pytest.raises(ParamsError) as caught:
         load_params(written(tmp_path, bare))
-    assert f"distill.{weight} needs cache_logits.{mend}" in str(caught.value)
+    assert f"distill.terms.{weight} needs cache_logits.{mend}" in str(caught.value)
     kept = {f"cache_logits.{name}": value for name, value in content.items()}
-    assert getattr(load_params(written(tmp_path, bare | kept)).distill, weight) == 0.5
+    assert getattr(load_params(written(tmp_path, bare | kept)).distill.terms, weight) == 0.5
     unused = load_params(written(tmp_path, {**NOTHING_KEPT, **NO_TERM}))
-    assert getattr(unused.distill, weight) == 0.0
+    assert getattr(unused.distill.terms, weight) == 0.0
 
 
 def test_the_last_of_a_chain_teaches(tmp_path):

@@ -7,8 +7,9 @@ from training_fixture import CLASSES, decided_model, write_training_project
 
 from kd_steps.adapters.data.reader import load_prepared
 from kd_steps.core.detect.views import ViewPlan
-from kd_steps.core.distill.objective import TermWeights, distillation_terms
+from kd_steps.core.distill.objective import distillation_terms
 from kd_steps.core.distill.schedule import EpochWeights
+from kd_steps.core.distill.terms import TermWeights
 
 ALL_TERMS = TermWeights(
     class_weight=1.0,
@@ -59,7 +60,7 @@ def training_of(project, params, teacher, pair, folder, **source):
     student = decided_model(seed=3, architecture=pair.student)
     require_same_geometry(teacher, student)
     prepared = load_prepared(project / "data/prepared")
-    section = params.distill.model_copy(update={"epochs": EPOCHS, "optimizer": "AdamW", "lr0": 0.003})
+    section = params.distill.changed(epochs=EPOCHS, optimizer="AdamW", lr0=0.003)
     distillation = Distillation(
         terms=replace(ALL_TERMS, feature_kind=pair.feature_kind),
         weights_at=partial(same, weights=BOTH),

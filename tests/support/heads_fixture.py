@@ -7,7 +7,7 @@ from kd_steps.core.detect.neck import neck_answers
 from kd_steps.core.detect.outputs import BranchOutputs, DetectorOutputs
 from kd_steps.core.detect.teacher_targets import TeacherRecord, batch_records
 from kd_steps.core.distill.neck_adapters import NeckAdapters
-from kd_steps.core.distill.objective import TermWeights
+from kd_steps.core.distill.terms import TermWeights
 
 NAMES = {
     "kd_class": "class_weight",

@@ -8,15 +8,20 @@ from pathlib import Path
 import grimp
 
 ROOT = Path(__file__).parents[2]
+# What turns params.yaml into values and starts a stage makes no output: DVC looks at the values themselves.
+DOORS = ("kd_steps.params", "kd_steps.stage_entry")
 
 
 @cache
 def _graph() -> grimp.ImportGraph:
-    return grimp.build_graph("kd_steps", cache_dir=None)
+    graph = grimp.build_graph("kd_steps", cache_dir=None)
+    for module in [name for name in graph.modules if name.startswith(DOORS)]:
+        graph.remove_module(module)
+    return graph
 
 
 def imported_files(stage: str) -> list[str]:
-    """Every Python file of ours that a stage's process loads, directly or through others; packages' own left out."""
+    """The Python files of ours that a stage loads, directly or through others, without packages' own and the doors."""
     module = f"kd_steps.{stage}"
     paths = (Path(*name.split(".")).with_suffix(".py") for name in {module, *_graph().find_upstream_modules(module)})
     return sorted(path.as_posix() for path in paths if (ROOT / path).exists())

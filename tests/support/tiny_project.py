@@ -41,8 +41,11 @@ STAGES = (
 UNSET = ("YOLO_CONFIG_DIR", "PYTHONPATH", "PYTHONDONTWRITEBYTECODE")
 # Fewer updates leave the running means of the normalisation near their start, and the network finds nothing at all.
 TRAINING = {
-    **{"model": "yolo11n.yaml", "optimizer": "AdamW", "lr0": 0.003, "warmup_epochs": 1},
-    **{"epochs": 12, "batch": 4, "nominal_batch": 4, "val_interval_epochs": 12},
+    **{"model": "yolo11n.yaml", "epochs": 12},
+    "training": {
+        **{"optimizer": "AdamW", "lr0": 0.003, "warmup_epochs": 1},
+        **{"batch": 4, "nominal_batch": 4, "val_interval_epochs": 12},
+    },
 }
 # The real file's values that are changed; a test of a knob belongs to the stage's own tests.
 SHRUNK: dict[str, Any] = {

@@ -73,8 +73,8 @@ def training_of(project, folder, answers=Answers, weights=None, epochs=2, model_
     from kd_steps.adapters.data.reader import load_prepared
     from kd_steps.adapters.yolo.teach.distiller import Distillation
     from kd_steps.adapters.yolo.train.recipe import fresh_views_plan, training_run
-    from kd_steps.core.distill.objective import TermWeights
     from kd_steps.core.distill.schedule import EpochWeights
+    from kd_steps.core.distill.terms import TermWeights
 
     params, prepared = params_of(project), load_prepared(project / "data/prepared")
     section = params.train_teacher.model_copy(update={"epochs": epochs})

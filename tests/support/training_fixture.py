@@ -11,6 +11,8 @@ from pathlib import Path
 import yaml
 from prepared import CLASSES, write_part_set, write_prepared
 
+from kd_steps.params.types import GROUPS
+
 REPOSITORY = Path(__file__).parents[2]
 COUNTS = {"train": 8, "val": 2, "test": 2, "defect_free": 1}
 SIZE_PX = (64, 64)
@@ -27,12 +29,22 @@ CHANGES = {
 
 
 def write_params(root, **sections):
-    """The repository's parameters, shrunk; ``sections`` changes more of them."""
+    """The repository's parameters, shrunk; ``sections`` changes more of them, a knob in a group by its name alone."""
     values = yaml.safe_load((REPOSITORY / "params.yaml").read_text())
     for changes in (CHANGES, sections):
         for name, section in changes.items():
-            values[name] = values[name] | section if isinstance(section, dict) else section
+            if isinstance(section, dict):
+                put(values[name], section)
+            else:
+                values[name] = section
     (root / "params.yaml").write_text(yaml.safe_dump(values, sort_keys=False))
+
+
+def put(section, changes):
+    """Change values of a section of params.yaml, whether they stand in it or in a group of it."""
+    for name, value in changes.items():
+        places = (section.get(group, {}) for group in GROUPS)
+        next((place for place in places if name in place), section)[name] = value
 
 
 def write_training_project(root, **sections):

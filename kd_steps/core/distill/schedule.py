@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Annotated
+
+from annotated_types import Ge, Gt, Le
 
 
 @dataclass(frozen=True)
-class SchedulePhase:
+class Phase:
     """One phase: its share of the epochs, the weights of soft and hard loss, and the class temperature."""
 
-    name: str
-    fraction: float
-    soft_weight: float
-    hard_weight: float
-    temperature: float
+    __pydantic_config__ = {"extra": "forbid", "allow_inf_nan": False}  # noqa: RUF012 - how params.yaml is held to it
+
+    fraction: Annotated[float, Ge(0), Le(1)]
+    soft_weight: Annotated[float, Ge(0)]
+    hard_weight: Annotated[float, Ge(0)]
+    temperature: Annotated[float, Gt(0)]
 
 
 @dataclass(frozen=True)
@@ -39,7 +43,7 @@ class EpochWeights:
         return self.soft + self.hard
 
 
-def weights_at(epoch: int, epochs: int, phases: Sequence[SchedulePhase], gamma_epochs: float) -> EpochWeights:
+def weights_at(epoch: int, epochs: int, phases: Mapping[str, Phase], gamma_epochs: float) -> EpochWeights:
     """Weights of an epoch.
 
     Both weights are doubled, so that 0.5 / 0.5 is the plain sum of the two losses and the learning rate of a training
@@ -49,30 +53,38 @@ def weights_at(epoch: int, epochs: int, phases: Sequence[SchedulePhase], gamma_e
     Args:
         epoch: from 0.
         epochs: epochs of the training.
-        phases: in order; their fractions add up to 1.
+        phases: by name, in order; their fractions add up to 1.
         gamma_epochs: γ = min(1, (epoch + 1) / gamma_epochs) multiplies the soft part; 0 switches the ramp off.
 
     Raises:
         ValueError: the fractions do not add up to 1, or the epoch is outside the training.
     """
-    total = sum(phase.fraction for phase in phases)
-    if abs(total - 1) > 1e-6:
-        raise ValueError(f"the phases' fractions must add up to 1, they add up to {total:g}")
+    require_whole(phases)
     if not 0 <= epoch < epochs:
         raise ValueError(f"epoch {epoch} is outside 0..{epochs - 1}")
-    phase = _phase_at(epoch, epochs, phases)
+    name = _phase_at(epoch, epochs, phases)
+    phase = phases[name]
     gamma = min(1.0, (epoch + 1) / gamma_epochs) if gamma_epochs > 0 else 1.0
     soft = 2 * phase.soft_weight * gamma
-    return EpochWeights(
-        phase.name, soft, 2 * phase.hard_weight + 2 * phase.soft_weight * (1 - gamma), phase.temperature
-    )
+    return EpochWeights(name, soft, 2 * phase.hard_weight + 2 * phase.soft_weight * (1 - gamma), phase.temperature)
 
 
-def _phase_at(epoch: int, epochs: int, phases: Sequence[SchedulePhase]) -> SchedulePhase:
+def require_whole(phases: Mapping[str, Phase]) -> None:
+    """Refuse phases that leave epochs over or ask for too many.
+
+    Raises:
+        ValueError: the fractions do not add up to 1.
+    """
+    total = sum(phase.fraction for phase in phases.values())
+    if abs(total - 1) > 1e-6:
+        raise ValueError(f"the fractions of {', '.join(phases)} must add up to 1, they add up to {total:g}")
+
+
+def _phase_at(epoch: int, epochs: int, phases: Mapping[str, Phase]) -> str:
     """The phase whose share of the training holds the epoch's middle."""
     middle, end = (epoch + 0.5) / epochs, 0.0
-    for phase in phases:
+    for name, phase in phases.items():
         end += phase.fraction
         if middle < end:
-            return phase
-    return phases[-1]
+            return name
+    return list(phases)[-1]

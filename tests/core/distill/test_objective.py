@@ -16,7 +16,8 @@ from kd_steps.core.distill.losses.class_term import class_term, silence_term
 from kd_steps.core.distill.losses.feature_term import cwd_term, l2_term, pkd_term
 from kd_steps.core.distill.losses.relational_term import relational_term
 from kd_steps.core.distill.neck_adapters import NeckAdapters
-from kd_steps.core.distill.objective import TermWeights, distillation_terms
+from kd_steps.core.distill.objective import distillation_terms
+from kd_steps.core.distill.terms import TermWeights
 
 WEIGHTS = TermWeights(class_weight=1.0, box_weight=1.0, box_temperature=2.0)
 

@@ -6,13 +6,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kd_steps.core.distill.schedule import SchedulePhase, weights_at
+from kd_steps.core.distill.schedule import Phase, weights_at
 
-PHASES = [
-    SchedulePhase("warm_up", 0.2, 0.3, 0.7, 5.0),
-    SchedulePhase("distillation", 0.6, 0.7, 0.3, 4.0),
-    SchedulePhase("convergence", 0.2, 0.5, 0.5, 3.0),
-]
+PHASES = {
+    "warm_up": Phase(0.2, 0.3, 0.7, 5.0),
+    "distillation": Phase(0.6, 0.7, 0.3, 4.0),
+    "convergence": Phase(0.2, 0.5, 0.5, 3.0),
+}
 
 
 def test_phases_take_their_share_of_the_epochs():
@@ -25,7 +25,7 @@ def test_weights_and_temperature_are_the_phases_doubled():
     assert (found.soft, found.hard, found.temperature) == pytest.approx((1.4, 0.6, 4.0))
     assert weights_at(19, 20, PHASES, 0).temperature == 3.0
     assert found.losses == pytest.approx(2.0)
-    assert weights_at(0, 1, [SchedulePhase("alone", 1.0, 0.0, 0.5, 1.0)], 0).losses == 1.0
+    assert weights_at(0, 1, {"alone": Phase(1.0, 0.0, 0.5, 1.0)}, 0).losses == 1.0
 
 
 def test_gamma_ramps_the_soft_part_and_hands_the_rest_to_the_labels():
@@ -56,11 +56,11 @@ def test_a_training_shorter_than_its_phases_still_has_one_each_epoch(epochs):
 def test_sum_of_both_weights_never_depends_on_gamma(epochs, cut, weights, gamma_epochs):
     low, high = sorted(cut)
     fractions = (low, high - low, 1 - high)
-    phases = [SchedulePhase(str(i), f, weights[2 * i], weights[2 * i + 1], 1.0) for i, f in enumerate(fractions)]
+    phases = {str(i): Phase(f, weights[2 * i], weights[2 * i + 1], 1.0) for i, f in enumerate(fractions)}
     soft_shares = []
     for epoch in range(epochs):
         found = weights_at(epoch, epochs, phases, gamma_epochs)
-        phase = phases[int(found.phase)]
+        phase = phases[found.phase]
         assert found.soft + found.hard == pytest.approx(2 * (phase.soft_weight + phase.hard_weight))
         assert found.soft >= 0
         assert found.hard >= 0
@@ -71,8 +71,8 @@ def test_sum_of_both_weights_never_depends_on_gamma(epochs, cut, weights, gamma_
 
 
 def test_fractions_that_do_not_add_up_are_refused():
-    with pytest.raises(ValueError, match=r"add up to 1, they add up to 0\.8"):
-        weights_at(0, 10, PHASES[:2], 0)
+    with pytest.raises(ValueError, match=r"of warm_up must add up to 1, they add up to 0\.2"):
+        weights_at(0, 10, {"warm_up": PHASES["warm_up"]}, 0)
 
 
 @pytest.mark.parametrize("epoch", [-1, 10])

@@ -29,7 +29,7 @@ LIBRARIES = ("ultralytics", "torch", "numpy", "opencv-python-headless")  # they 
 def distillation_plan(params: Params) -> ViewPlan:
     """Which views the distillation will show, and so the teacher must answer."""
     distill, cache = params.distill, params.cache_logits
-    return plan_views(distill.epochs, distill.close_mosaic_fraction, cache.views, cache.closing_views)
+    return plan_views(distill.epochs, distill.training.close_mosaic_fraction, cache.views, cache.closing_views)
 
 
 def trained(params: Params, folder: Path) -> tuple[Sidecar, DetectionModel]:

@@ -16,8 +16,9 @@ from kd_steps.adapters.yolo.views import Records
 from kd_steps.core.detect.teacher_targets import TeacherBatch
 from kd_steps.core.distill.calibration import TermCalibration
 from kd_steps.core.distill.neck_adapters import NeckAdapters
-from kd_steps.core.distill.objective import TermWeights, distillation_terms
+from kd_steps.core.distill.objective import distillation_terms
 from kd_steps.core.distill.schedule import EpochWeights
+from kd_steps.core.distill.terms import TermWeights
 
 
 @dataclass(frozen=True)

@@ -37,7 +37,8 @@ from kd_steps.core.data.sample import LabelledImage
 from kd_steps.core.detect.views import ViewPlan, plan_views
 from kd_steps.core.distill.lr_guard import LearningRateGuard
 from kd_steps.params import Params
-from kd_steps.params.training import Distill, ScaledModel, Training
+from kd_steps.params.distill import Distill
+from kd_steps.params.training import ScaledModel, Training
 
 FITNESS = "metrics/mAP50-95(B)"  # what Ultralytics chooses its best epoch by
 FREE_MEMORY_SHARE = 0.25  # of free memory that decoded pictures may take before they are read from disk instead
@@ -102,7 +103,7 @@ def given_model(section: Training, weights: Path, classes: Sequence[str]) -> Det
 
 def fresh_views_plan(section: Training) -> ViewPlan:
     """A new view every epoch: a training without a cache has no reason to see one twice."""
-    return plan_views(section.epochs, section.close_mosaic_fraction, section.epochs, section.epochs)
+    return plan_views(section.epochs, section.training.close_mosaic_fraction, section.epochs, section.epochs)
 
 
 def training_run(
@@ -128,11 +129,11 @@ def training_run(
     """
     machine = hardware(params)
     processes = process_count(machine.device, params.compute.processes)
-    if section.batch % processes:
-        raise ValueError(f"batch: {section.batch} pictures cannot be shared evenly by {processes} processes")
-    frozen = frozen_layers(model, section.freeze_layers, section.freeze_blocks)
+    if section.training.batch % processes:
+        raise ValueError(f"batch: {section.training.batch} pictures cannot be shared evenly by {processes} processes")
+    frozen = frozen_layers(model, section.training.freeze_layers, section.training.freeze_blocks)
     if distillation is not None and distillation.calibrate_batches:
-        require_gradient_at_the_neck(model, frozen, section.head_only_epochs, section.epochs)
+        require_gradient_at_the_neck(model, frozen, section.training.head_only_epochs, section.epochs)
     return TrainingRun(
         model=model,
         classes=classes,
@@ -144,7 +145,7 @@ def training_run(
         augmentation_digest=augmentation_digest,
         imgsz_px=params.preprocessing.imgsz_px,
         options=_options(section, frozen),
-        val_interval_epochs=section.val_interval_epochs,
+        val_interval_epochs=section.training.val_interval_epochs,
         device=machine.device,
         precision=machine.precision,
         loader_workers=params.compute.loader_workers,
@@ -215,19 +216,20 @@ def _mechanics(section: Training, distillation: Distillation | None) -> Mechanic
     if isinstance(section, Distill) and section.lr_guard_ratio and distillation:  # it compares the teacher's terms
         guard = LearningRateGuard(section.lr_guard_ratio, section.lr_guard_factor, section.lr_guard_floor)
     return Mechanics(
-        clip_norm=section.clip_norm,
-        ema_decay=section.ema_decay,
-        ema_ramp_updates=section.ema_ramp_updates,
-        head_only_epochs=section.head_only_epochs,
+        clip_norm=section.training.clip_norm,
+        ema_decay=section.training.ema_decay,
+        ema_ramp_updates=section.training.ema_ramp_updates,
+        head_only_epochs=section.training.head_only_epochs,
         guard=guard,
     )
 
 
 def _options(section: Training, frozen: int) -> dict[str, Any]:
-    names = ("epochs", "batch", "optimizer", "lr0", "lrf", "momentum", "weight_decay", "warmup_epochs")
+    names = ("batch", "optimizer", "lr0", "lrf", "momentum", "weight_decay", "warmup_epochs")
     return {
-        **{name: getattr(section, name) for name in names},
-        "nbs": section.nominal_batch,
+        "epochs": section.epochs,
+        **{name: getattr(section.training, name) for name in names},
+        "nbs": section.training.nominal_batch,
         "freeze": frozen or None,
     }
 

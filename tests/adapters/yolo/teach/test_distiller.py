@@ -9,8 +9,8 @@ from trainer_fixture import training_of
 from training_fixture import CLASSES, decided_model
 
 from kd_steps.core.distill.lr_guard import LABEL_LOSS
-from kd_steps.core.distill.objective import TermWeights
 from kd_steps.core.distill.schedule import EpochWeights
+from kd_steps.core.distill.terms import TermWeights
 
 BOTH = EpochWeights("all", soft=1.0, hard=1.0, temperature=2.0)
 EVERY_TERM = TermWeights(

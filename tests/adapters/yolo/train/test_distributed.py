@@ -18,8 +18,8 @@ from training_fixture import (
     write_training_project,
 )
 
-from kd_steps.core.distill.objective import TermWeights
 from kd_steps.core.distill.schedule import EpochWeights
+from kd_steps.core.distill.terms import TermWeights
 
 
 @pytest.fixture(scope="module")

@@ -76,7 +76,7 @@ def test_rows_of_classes_nobody_knows_start_afresh_by_the_seed(section, tmp_path
 def test_a_teachers_epochs_all_show_other_views(section):
     from kd_steps.adapters.yolo.train.recipe import fresh_views_plan
 
-    plan = fresh_views_plan(section.model_copy(update={"epochs": 20, "close_mosaic_fraction": 0.2}))
+    plan = fresh_views_plan(section.changed(epochs=20, close_mosaic_fraction=0.2))
     assert len(plan.all_views()) == 20
     assert [plan.at(epoch).closing for epoch in range(20)] == [False] * 16 + [True] * 4
     assert plan.at(16) == View(True, 0)

@@ -13,10 +13,10 @@ from trainer_fixture import rows_of
 from training_fixture import CLASSES, decided_model, params_of, tree_digest
 
 from kd_steps.adapters.data.reader import load_prepared
-from kd_steps.core.distill.objective import TermWeights
-from kd_steps.core.distill.schedule import EpochWeights, SchedulePhase, weights_at
+from kd_steps.core.distill.schedule import EpochWeights, Phase, weights_at
+from kd_steps.core.distill.terms import TermWeights
 
-ONE_PHASE = [SchedulePhase("all", 1.0, 0.5, 0.5, 2.0)]
+ONE_PHASE = {"all": Phase(1.0, 0.5, 0.5, 2.0)}
 
 
 def small_run(project, folder, **changes):

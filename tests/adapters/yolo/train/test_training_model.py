@@ -8,8 +8,8 @@ from torch import nn
 from training_fixture import decided_model
 
 from kd_steps.core.distill.lr_guard import LABEL_LOSS
-from kd_steps.core.distill.objective import TermWeights
 from kd_steps.core.distill.schedule import EpochWeights
+from kd_steps.core.distill.terms import TermWeights
 
 PICTURES = 5
 LABELS_ALONE = EpochWeights("x", soft=0.0, hard=1.0, temperature=2.0)
