@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import ClassVar, Self
+from typing import ClassVar, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 LEDGERS = Path("data/classes")
+DATASET_CARD = "dataset.json"  # in the folder of a set of pictures
 
 
 def ledger_path(product: str) -> Path:
@@ -33,3 +34,47 @@ class Document(BaseModel):
         if self.version != self.SCHEMA:
             raise ValueError(f"schema is {self.version}, this release reads {self.SCHEMA}")
         return self
+
+
+class NumberedClass(BaseModel):
+    """A class and its number in the product's ledger, which it has for ever."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+    name: str
+    number: int
+
+
+class PicturesCard(Document):
+    """What `prepare` says of a set of pictures.
+
+    Attributes:
+        images: pictures by split.
+        digest: sha256 (hex) over places, bytes and labels.
+        warnings: what a person should know.
+    """
+
+    images: dict[str, int]
+    digest: str
+    warnings: tuple[str, ...]
+
+
+class DatasetCard(PicturesCard):
+    """What `prepare` says of the labelled set.
+
+    Attributes:
+        source: its kind.
+        task: what the labels say.
+        classes: base classes; their place is the number that label files and a network's columns have for them.
+        new_classes: classes held out as new parts; in label files they follow.
+    """
+
+    source: str
+    task: Literal["detect"] = "detect"
+    classes: tuple[NumberedClass, ...]
+    new_classes: tuple[NumberedClass, ...]
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """All class names, in the order of the ids in label files."""
+        return tuple(known.name for known in (*self.classes, *self.new_classes))

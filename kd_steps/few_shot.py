@@ -11,9 +11,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from kd_steps.adapters.data.ledger import load_ledger
 from kd_steps.adapters.data.part_sets import PartPicture, PartSet, read_part_sets
 from kd_steps.adapters.files import read_text, write_json
-from kd_steps.core.data.part_classes import classes_with_new_parts
+from kd_steps.artifacts import ledger_path
+from kd_steps.core.data.ledger import by_number
 from kd_steps.core.data.sample import LabelledImage
 from kd_steps.core.data.yolo_labels import parse_yolo
 from kd_steps.core.distill.schedule import Phase, weights_at
@@ -41,8 +43,10 @@ def main() -> None:
     from kd_steps.adapters.sidecar import WEIGHTS, read_sidecar
 
     params, prepared, student = load_params(), load_prepared(), read_sidecar(STUDENT)
-    sets = read_part_sets(NEW_PARTS)
-    classes = classes_with_new_parts(student.classes, prepared.new_classes, [s.names for s in sets if s.pictures])
+    ledger = load_ledger(params.product)
+    sets = read_part_sets(NEW_PARTS, ledger, str(ledger_path(params.product)))
+    named = {name for part in sets if part.pictures and not part.fault for name in part.classes}
+    classes = (*student.classes, *by_number(named - {*student.classes}, ledger))
     new_classes = classes[len(student.classes) :]
     shots = [image for part in sets for image in labelled_shots(part, classes)]
     if new_classes and shots:
@@ -62,16 +66,21 @@ def main() -> None:
 def labelled_shots(part: PartSet, classes: Sequence[str]) -> list[LabelledImage]:
     """The pictures of a set, their label numbers translated by class name.
 
+    Objects of withdrawn classes are left out, and so are pictures that show nothing else.
+
     Raises:
         ValueError: names each file that cannot be used.
     """
     if part.fault is not None:
         raise ValueError(f"{part.folder}: {part.fault}")
-    return [labelled_shot(picture, part.names, classes) for picture in part.pictures]
+    shots = (labelled_shot(picture, part.names, classes, part.withdrawn) for picture in part.pictures)
+    return [shot for shot in shots if shot is not None]
 
 
-def labelled_shot(picture: PartPicture, names: Sequence[str], classes: Sequence[str]) -> LabelledImage:
-    """One picture of a set with its labels.
+def labelled_shot(
+    picture: PartPicture, names: Sequence[str], classes: Sequence[str], withdrawn: Sequence[int] = ()
+) -> LabelledImage | None:
+    """One picture of a set with its labels; None if it shows nothing but withdrawn classes.
 
     Raises:
         ValueError: the picture or its label file cannot be read, or a line is wrong.
@@ -80,17 +89,20 @@ def labelled_shot(picture: PartPicture, names: Sequence[str], classes: Sequence[
 
     if not picture.label.exists():
         raise ValueError(f"{picture.label}: missing; an empty file says that {picture.path.name} has no objects")
-    labels, faults = parse_yolo(read_text(picture.label), len(names))
+    every, faults = parse_yolo(read_text(picture.label), len(names))
     if faults:
         raise ValueError("; ".join(f"{picture.label}, line {fault.line}: {fault.message}" for fault in faults))
+    labels = every.without(withdrawn)
+    if len(every.class_ids) and not len(labels.class_ids):
+        return None
     data = picture.path.read_bytes()
     facts = measure(data, decode_bgr(data, str(picture.path)), str(picture.path))
-    numbers = np.array([classes.index(name) for name in names], dtype=np.int64)
+    columns = [-1 if place in withdrawn else classes.index(name) for place, name in enumerate(names)]
     return LabelledImage(
         path=picture.path,
         digest=facts.sha256,
         size_wh_px=(facts.width_px, facts.height_px),
-        class_ids=numbers[labels.class_ids],
+        class_ids=np.array(columns, dtype=np.int64)[labels.class_ids],
         boxes_xywh=labels.boxes_cxcywh.astype(np.float32),
     )
 

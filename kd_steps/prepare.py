@@ -6,18 +6,20 @@ import shutil
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path, PurePosixPath
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
 from kd_steps.adapters.data import images
+from kd_steps.adapters.data.ledger import load_ledger
 from kd_steps.adapters.data.writer import PictureWriter, PreparedWriter, write_data_yaml, yolo_text
-from kd_steps.adapters.files import swap_folder, write_json
+from kd_steps.adapters.files import swap_folder, write_document
 from kd_steps.adapters.parallel import map_in_order
+from kd_steps.artifacts import DATASET_CARD, DatasetCard, NumberedClass, PicturesCard, ledger_path
 from kd_steps.core.data.boxes import Boxes
 from kd_steps.core.data.held_out import check_known, erase
+from kd_steps.core.data.listed_source import held_out_in_service, listed_source
 from kd_steps.core.data.plan import Plan, PlannedPicture, picture_faults, plan_set, repeated_ids
 from kd_steps.core.data.sample import UNLABELLED
 from kd_steps.core.data.source import PictureFacts, ReadTemplate, SourceImage, SourceSet, refuse
@@ -41,26 +43,33 @@ SPLITS = ("train", "val", "test", "defect_free")
 def main() -> None:
     """Prepare the set that ``params.yaml`` names; the old one stays until the new one is complete."""
     params = load_params()
-    source = load_source(params)
     new_parts, splits = params.prepare.new_parts, params.prepare.splits
-    check_known(new_parts.classes, source.classes)
+    source, ledger = load_source(params), load_ledger(params.product)
+    source = listed_source(source, ledger, str(ledger_path(params.product)))
+    held_out = held_out_in_service(new_parts.classes, ledger)
+    check_known(held_out, source.classes)
     source = add_unlabelled(source, params)
     shutil.rmtree(STAGING, ignore_errors=True)
     (STAGING / "incoming").mkdir(parents=True)
     facts = collect(source, STAGING / "incoming")
     rules = SplitRules(splits.validation_fraction, splits.test_fraction, splits.near_duplicate_bits, params.seed)
-    plan = plan_set(source, facts, rules, new_parts.classes, new_parts.shots)
+    plan = plan_set(source, facts, rules, held_out, new_parts.shots)
     refuse(plan.faults)
     write_shots(source, facts, plan, STAGING)
     base, unlabelled = write_pictures(source, facts, plan, STAGING)
-    write_json(STAGING / "prepared" / "dataset.json", {"source": params.prepare.source.kind, **base})
-    write_json(STAGING / "unlabelled" / "dataset.json", unlabelled)
+    classes, new_classes = (
+        tuple(NumberedClass(name=name, number=ledger.number(name)) for name in names)
+        for names in (plan.classes, plan.new_classes)
+    )
+    card = DatasetCard(source=params.prepare.source.kind, classes=classes, new_classes=new_classes, **base.model_dump())
+    write_document(STAGING / "prepared" / DATASET_CARD, card)
+    write_document(STAGING / "unlabelled" / DATASET_CARD, unlabelled)
     for folder in (PREPARED, WITHOUT_LABELS, HELD_OUT):
         swap_folder(STAGING / folder.name, folder)
     shutil.rmtree(STAGING)
     for warning in (*plan.warnings, *plan.unlabelled_warnings):
         tqdm.write(f"warning: {warning}")
-    counts = ", ".join(f"{n} {split}" for split, n in {**base["images"], **unlabelled["images"]}.items())
+    counts = ", ".join(f"{n} {split}" for split, n in {**base.images, **unlabelled.images}.items())
     tqdm.write(f"{PREPARED}: {counts} pictures; {HELD_OUT}: {len(plan.shots)} shots of {plan.new_classes}")
 
 
@@ -125,13 +134,13 @@ class Placement:
 
 def write_pictures(
     source: SourceSet, facts: list[PictureFacts], plan: Plan, staging: Path
-) -> tuple[dict[str, Any], dict[str, Any]]:
+) -> tuple[PicturesCard, PicturesCard]:
     """Write the base set (pictures, labels, tables, ``data.yaml``) and, in a folder of its own, what is unlabelled.
 
     A teacher learns from labels alone, so unlabelled pictures that come or go must leave its data as they are.
 
     Returns:
-        What ``dataset.json`` tells of the base set, and of the unlabelled one.
+        What is to be told of the base set, and of the unlabelled one.
     """
     root, without_labels = staging / "prepared", staging / "unlabelled"
     (without_labels / "images").mkdir(parents=True)
@@ -152,9 +161,11 @@ def write_pictures(
                 path = PurePosixPath(job.target.relative_to(root).as_posix())
                 base.add(path, picture.split, group, measured, picture.class_ids, picture.boxes_xyxy_px)
     write_data_yaml(root / "data.yaml", {"train": "images/train", "val": "images/val"}, plan.classes)
-    told = {"images": dict(base.counts), "digest": base.digest(), "warnings": plan.warnings}
-    other = {"images": dict(unlabelled.counts), "digest": unlabelled.digest(), "warnings": plan.unlabelled_warnings}
-    return {"classes": plan.classes, "new_classes": plan.new_classes, **told}, other
+    return _card(base, plan.warnings), _card(unlabelled, plan.unlabelled_warnings)
+
+
+def _card(written: PictureWriter, warnings: list[str]) -> PicturesCard:
+    return PicturesCard(images=dict(written.counts), digest=written.digest(), warnings=tuple(warnings))
 
 
 def _placement(image: SourceImage, facts: PictureFacts, picture: PlannedPicture, staging: Path) -> Placement:

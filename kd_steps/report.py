@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from kd_steps.adapters.files import read_json
+from kd_steps.adapters.files import read_document, read_json
+from kd_steps.artifacts import DATASET_CARD, DatasetCard
 from kd_steps.core.report.dossier_tables import (
     chain_rows,
     class_rows,
@@ -63,8 +64,8 @@ def main() -> None:
             _optional(METRICS / "few_shot.json"), engines.get("student-before"), engines.get("onnx-fp32", {})
         ),
         "validation": _optional(METRICS / "validation.json"),
-        "dataset": _optional(PREPARED / "dataset.json"),
-        "unlabelled": sum(_optional(WITHOUT_LABELS / "dataset.json").get("images", {}).values()),
+        "dataset": _optional(PREPARED / DATASET_CARD),
+        "unlabelled": sum(_optional(WITHOUT_LABELS / DATASET_CARD).get("images", {}).values()),
         "teacher_choice": _optional(METRICS / "teacher_choice.json"),
         "chain": chain_rows(_optional(MODELS / "student/sidecar.json")),
         "lineage": lineage_of(Path.cwd()),
@@ -176,9 +177,9 @@ def _engine_panel(
 
 def _class_names() -> list[str]:
     """Class names by class id, as the detections count them: base classes, new ones, those only engines know."""
-    note, engines = read_json(PREPARED / "dataset.json"), read_json(METRICS / "engines.json")
+    data, engines = read_document(PREPARED / DATASET_CARD, DatasetCard), read_json(METRICS / "engines.json")
     learnt = (name for engine in engines.values() for name in engine["per_class"])  # of parts that only the line has
-    return list(dict.fromkeys([*note["classes"], *note["new_classes"], *learnt]))
+    return list(dict.fromkeys([*data.names, *learnt]))
 
 
 def _optional(path: Path) -> dict[str, Any]:

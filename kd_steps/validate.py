@@ -11,11 +11,14 @@ import pandas as pd
 from tqdm import tqdm
 
 from kd_steps.adapters.data.images import PictureError, decode_bgr, measure
+from kd_steps.adapters.data.ledger import load_ledger
 from kd_steps.adapters.data.part_sets import PartSet, read_part_sets
 from kd_steps.adapters.data.reader import PreparedSet, UnlabelledSet, load_prepared, load_unlabelled
 from kd_steps.adapters.files import sha256_of, write_json
 from kd_steps.adapters.parallel import map_in_order
+from kd_steps.artifacts import ledger_path
 from kd_steps.core.data.boxes import CORNERS
+from kd_steps.core.data.ledger import by_number
 from kd_steps.core.data.sample import UNLABELLED
 from kd_steps.core.data.source import PictureFacts
 from kd_steps.core.validation.data_tables import boxes_table, images_table, label_fault, label_path, measured_row
@@ -48,30 +51,34 @@ def main() -> None:
     for token in (BASE_TOKEN, NEW_PARTS_TOKEN):
         token.unlink(missing_ok=True)  # whatever happens from here, no old verdict counts
     prepared, unlabelled = load_prepared(), load_unlabelled()
+    ledger, ledger_file = load_ledger(params.product), str(ledger_path(params.product))
     contract = current_contract(params.preprocessing, params.augmentation)
     context = open_context(root)
     suites = load_suites(context, root)  # before the pictures are read: a broken suite is told at once
 
-    part_sets = read_part_sets(NEW_PARTS)
-    part_classes = sorted({name for part_set in part_sets for name in part_set.names} - set(prepared.classes))
+    part_sets = read_part_sets(NEW_PARTS, ledger, ledger_file)
+    records = read_parts(part_sets)
+    lost = sum(record.withdrawn_objects for record in records)
+    notes = [f"{lost} objects of withdrawn classes in {NEW_PARTS} were left out ({ledger_file})"] if lost else []
+    part_classes = by_number({c for s in part_sets if not s.fault for c in s.classes} - set(prepared.classes), ledger)
     listed = listed_pictures(prepared, unlabelled)
     images = images_table(listed, read_pictures(prepared, listed), params.prepare.splits.near_duplicate_bits)
     tables = {
         "images": images,
         "boxes": boxes_table(prepared.boxes, prepared.images, [*prepared.classes, *prepared.new_classes]),
         "parity": compare_preprocessing(images, params, contract),
-        "new_parts": new_parts_table(read_parts(part_sets), prepared.images),
+        "new_parts": new_parts_table(records, prepared.images),
     }
     parameters = {
         "base_classes": list(prepared.classes),
         "new_classes": list(prepared.new_classes),
-        "part_classes": part_classes,
+        "part_classes": list(part_classes),
         "parity_tolerance": params.validate_.parity_tolerance,
     }
     checks = {name: run_suite(context, suites[name], table, parameters) for name, table in tables.items()}
     build_data_docs(context, root)
     found = {name: suite_verdict(checks[name], table) for name, table in tables.items()}
-    said = verdict(found, counts(tables, part_classes), [*prepared.warnings, *unlabelled.warnings])
+    said = verdict(found, counts(tables, part_classes), [*prepared.warnings, *unlabelled.warnings, *notes])
     write_json(VERDICT, said)
     PAGE.write_text(validation_page(said), encoding="utf-8")
     for warning in said["warnings"]:
@@ -80,7 +87,7 @@ def main() -> None:
         raise ValidationFailed(stop_message(said, f"{VERDICT} and {PAGE}"))
     digests = {"dataset_digest": prepared.digest, "contract_digest": contract.digest}
     write_json(BASE_TOKEN, {"passed": True, **digests})
-    write_json(NEW_PARTS_TOKEN, {"passed": True, "classes": part_classes, "digest": parts_digest(part_sets)})
+    write_json(NEW_PARTS_TOKEN, {"passed": True, "classes": list(part_classes), "digest": parts_digest(part_sets)})
 
 
 def listed_pictures(prepared: PreparedSet, unlabelled: UnlabelledSet) -> pd.DataFrame:
@@ -127,8 +134,8 @@ def read_parts(part_sets: Sequence[PartSet]) -> list[PartRecord]:
     usable = [(s, picture) for s in part_sets if not s.fault for picture in s.pictures]
     measured = map_in_order(measure_file, [picture.path for _, picture in usable], "validate: read new parts")
     for (part_set, picture), (facts, fault) in zip(usable, measured, strict=True):
-        names, text = part_set.names, read_text(picture.label)
-        records.append(picture_record(str(picture.path), str(picture.label), names, facts, fault, text))
+        names, text, withdrawn = part_set.names, read_text(picture.label), part_set.withdrawn
+        records.append(picture_record(str(picture.path), str(picture.label), names, facts, fault, text, withdrawn))
     return records
 
 

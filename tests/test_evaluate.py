@@ -17,6 +17,7 @@ import pytest
 import yaml
 from detection_tables import CORNERS
 from engine_fixture import CLASSES, REPOSITORY, picture, rewrite_manifest, stage_environment
+from prepared import write_card
 
 from kd_steps.adapters.coco_evaluator import evaluate_coco
 from kd_steps.edge.detector import Detector
@@ -54,8 +55,7 @@ def write_test_pictures(project: Path) -> None:
                     boxes.append((image_id, split, int(class_id), *box.astype(float)))
     pd.DataFrame(rows).to_parquet(prepared / "images.parquet")
     pd.DataFrame(boxes, columns=["image_id", "split", "class_id", *CORNERS]).to_parquet(prepared / "boxes.parquet")
-    note = {"classes": BASE, "new_classes": NEW, "digest": "d" * 64, "warnings": []}
-    (prepared / "dataset.json").write_text(json.dumps(note))
+    write_card(prepared, BASE, NEW, {})
 
 
 def change_params(project: Path, **evaluate: Any) -> None:

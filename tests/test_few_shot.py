@@ -21,6 +21,7 @@ from training_fixture import (
 )
 
 from kd_steps import few_shot
+from kd_steps.adapters.data.ledger import load_ledger
 from kd_steps.adapters.data.part_sets import PartPicture, read_part_sets
 from kd_steps.adapters.sidecar import read_sidecar
 
@@ -32,6 +33,10 @@ def project(tmp_path, monkeypatch):
     write_model(root, "student")
     monkeypatch.chdir(root)
     return root
+
+
+def part_sets(root):
+    return read_part_sets(root / "data/new_parts", load_ledger("retort"), "data/classes/retort.csv")
 
 
 def metrics(root):
@@ -86,7 +91,7 @@ def test_the_training_draws_holds_and_keeps_as_it_is_told(project):
     few = {**params_of(project).few_shot.model_dump(), "base_distillation_weight": 0.6, "new_part_share": 0.25}
     write_params(project, few_shot={**few, "iterations_per_epoch": 3, "batch": 4, "freeze_layers": 5})
     params, prepared = params_of(project), load_prepared(project / "data/prepared")
-    (part,), classes = read_part_sets(project / "data/new_parts"), (*CLASSES, "tombstone")
+    (part,), classes = part_sets(project), (*CLASSES, "tombstone")
     shots = few_shot.labelled_shots(part, classes)
     student, base = trained(params, project / "models/student")
     run = few_shot.few_shot_run(params, prepared, student, base, classes, shots)
@@ -149,7 +154,7 @@ def test_a_truncated_picture_is_named(tmp_path):
 def test_a_set_that_cannot_be_used_stops_the_stage(project):
     write_new_parts(project, [*CLASSES, "tombstone"])
     (project / "data/new_parts/held_out/data.yaml").write_text("names: 3\n")
-    (part,) = read_part_sets(project / "data/new_parts")
+    (part,) = part_sets(project)
     with pytest.raises(ValueError, match=r"held_out: data\.yaml cannot be used \(names: expected a list"):
         few_shot.labelled_shots(part, CLASSES)
     with pytest.raises(ValueError, match=r"held_out: data\.yaml cannot be used \(names: expected a list"):
@@ -179,7 +184,7 @@ def test_labels_with_a_byte_order_mark_or_a_capital_suffix_are_read(project):
     labels = sorted((project / "data/new_parts/held_out/labels").iterdir())
     labels[0].write_bytes(b"\xef\xbb\xbf" + labels[0].read_bytes())
     labels[1].rename(labels[1].with_suffix(".TXT"))
-    (part,) = read_part_sets(project / "data/new_parts")
+    (part,) = part_sets(project)
     assert part.stray_labels == ()
     assert len(few_shot.labelled_shots(part, [*CLASSES, "tombstone"])) == len(labels)
 

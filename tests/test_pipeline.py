@@ -28,7 +28,7 @@ from yolo_folder import jpeg
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 
-AFTER_NEW_PARTS = ["validate", "few_shot", "export", "evaluate", "gate", "report", "register"]
+AFTER_NEW_PARTS = ["prepare", "validate", "few_shot", "export", "evaluate", "gate", "report", "register"]
 # Beside the declared outputs: scratch and settings, DVC's own notes, and MLflow's store.
 ALLOWED = (".retort/", ".dvc/", ".git/", "dvc.lock", "mlflow.db", "mlartifacts/")
 
@@ -110,8 +110,11 @@ def test_a_new_part_trains_no_teacher(project):
         (part / f"images/whisker{number}.jpg").write_bytes(jpeg(100 + number, 128))
         (part / f"labels/whisker{number}.txt").write_text("0 0.5 0.5 0.25 0.5\n")
     (part / "data.yaml").write_text("train: images\nval: images\nnames: {0: whisker}\n")
+    listed = run(project, sys.executable, "-m", "flows.cli", "classes", "add", "whisker")
+    assert "data/classes/retort.csv: 6 whisker" in listed.stdout
     before, teacher = lock(project), (project / "models/teacher/weights.pt").stat()
     assert {name.rpartition(":")[2] for name in json.loads(dvc(project, "status", "--json"))} == {
+        "prepare",
         "validate",
         "few_shot",
     }

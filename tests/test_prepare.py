@@ -13,7 +13,11 @@ import numpy as np
 import pytest
 import yaml
 from prepare_project import REPOSITORY, check_layout, make_project, prepare, refused, tables, yolo_project
+from prepared import list_classes
 from yolo_folder import LINE, jpeg, make_yolo
+
+from kd_steps.adapters.files import read_document
+from kd_steps.artifacts import DatasetCard
 
 needs_deeppcb = pytest.mark.skipif(
     "RETORT_DEEPPCB" not in os.environ, reason="RETORT_DEEPPCB names no DeepPCB folder (the real boards)"
@@ -83,6 +87,59 @@ def test_drawn_boards_forget_the_held_out_class(tmp_path: Path) -> None:
     assert len(list((root / "data/new_parts/held_out/images").iterdir())) == 3
     assert summary["images"]["train"] + summary["images"]["val"] == 19
     assert pictures.groupby("group")["split"].nunique().max() == 1
+
+
+def shown(root: Path, split: str) -> dict[str, int]:
+    boxes = tables(root)[1]
+    return boxes[boxes["split"] == split]["class_name"].value_counts().to_dict()
+
+
+def test_a_class_that_the_ledger_does_not_list_is_refused_with_the_command(tmp_path: Path) -> None:
+    root = yolo_project(tmp_path)
+    list_classes(root, ["dent"])
+    told = refused(root)
+    assert "the source names 'scratch', which data/classes/retort.csv does not list" in told
+    assert "`retort classes add scratch`" in told
+    (root / "data/classes/retort.csv").unlink()
+    assert "'retort' has no ledger of classes yet; `retort classes add --from-source`" in refused(root)
+
+
+def test_columns_follow_the_ledgers_numbers_and_files_tell_both(tmp_path: Path) -> None:
+    root = yolo_project(tmp_path)
+    list_classes(root, ["whisker", "dent", "scratch"])
+    prepare(root)
+    check_layout(root)
+    card = read_document(root / "data/prepared/dataset.json", DatasetCard)
+    assert [(known.name, known.number) for known in card.classes] == [("dent", 1), ("scratch", 2)]
+    assert (card.task, card.new_classes) == ("detect", ())
+
+
+def test_a_withdrawn_class_has_no_column_and_its_pictures_stay(tmp_path: Path) -> None:
+    root = yolo_project(tmp_path, classes=["dent"])
+    prepare(root)
+    before = shown(root, "test")
+    with (root / "data/classes/retort.csv").open("a") as ledger:
+        ledger.write("1,withdrawn,dent,2026-11-30,test\n")
+    assert "10 objects of 'dent' were left out: data/classes/retort.csv has it withdrawn" in prepare(root)
+    check_layout(root)
+    _, _, summary = tables(root)
+    assert (summary["classes"], summary["new_classes"]) == (["scratch"], [])
+    assert summary["images"] == {"train": 12, "val": 3, "test": 4, "defect_free": 0}, "none counts as defect-free"
+    assert before["dent"]
+    assert shown(root, "test") == {"scratch": before["scratch"]}
+
+
+def test_a_renamed_class_keeps_its_labels_whatever_the_source_calls_it(tmp_path: Path) -> None:
+    root = yolo_project(tmp_path, classes=["dent"])
+    prepare(root)
+    before = tables(root)[2]
+    with (root / "data/classes/retort.csv").open("a") as ledger:
+        ledger.write("0,renamed,deep scratch,2026-11-30,test\n1,renamed,bump,2026-11-30,test\n")
+    prepare(root)
+    check_layout(root)
+    after = tables(root)[2]
+    assert (after["classes"], after["new_classes"]) == (["deep scratch"], ["bump"])
+    assert after["digest"] == before["digest"]
 
 
 def break_jpeg(source: Path) -> None:

@@ -9,7 +9,17 @@ import cv2
 import numpy as np
 import pandas as pd
 import pytest
-from prepared import CLASSES, COUNTS, NEW_CLASSES, PROJECT, board, write_part_set, write_project, write_unlabelled
+from prepared import (
+    CLASSES,
+    COUNTS,
+    NEW_CLASSES,
+    PROJECT,
+    board,
+    list_classes,
+    write_part_set,
+    write_project,
+    write_unlabelled,
+)
 from validation_project import failure, replace_picture, run_here, save, set_params, tables
 
 from kd_steps.adapters.files import read_json
@@ -175,13 +185,19 @@ def test_pages_need_no_network_and_suites_are_not_rewritten(sound):
 
 def test_new_parts_leave_the_base_token_as_it_is(sound, tmp_path, monkeypatch):
     root = shutil.copytree(sound, tmp_path / "more")
-    write_part_set(root / "data/new_parts/line/lot-7", [*CLASSES, "lifted"], shots=5, first_seed=500)
+    list_classes(root, [*CLASSES, *NEW_CLASSES, "raised", "whisker"])
+    with (root / "data/classes/retort.csv").open("a") as ledger:
+        ledger.write("3,renamed,lifted,2026-11-30,test\n4,withdrawn,whisker,2026-11-30,test\n")
+    write_part_set(root / "data/new_parts/line/lot-7", [*CLASSES, "raised"], shots=5, first_seed=500)
+    write_part_set(root / "data/new_parts/line/lot-8", ["whisker"], shots=2, first_seed=600)
     assert run_here(root, monkeypatch) is None
     base, parts = "data/validated/base.json", "data/validated/new_parts.json"
     assert (root / base).read_bytes() == (sound / base).read_bytes()
     assert (root / parts).read_bytes() != (sound / parts).read_bytes()
-    assert read_json(root / parts)["classes"] == ["lifted", *NEW_CLASSES]
-    assert read_json(root / "metrics/validation.json")["counts"]["new_part_shots"] == {"lifted": 5, "tombstone": 6}
+    assert read_json(root / parts)["classes"] == [*NEW_CLASSES, "lifted"], "by number, under the present name"
+    said = read_json(root / "metrics/validation.json")
+    assert said["counts"]["new_part_shots"] == {"lifted": 5, "tombstone": 6}
+    assert any(w.startswith("2 objects of withdrawn classes in data/new_parts were left out") for w in said["warnings"])
 
 
 def test_unlabelled_pictures_leave_the_base_token_as_it_is(sound, tmp_path, monkeypatch):
@@ -204,6 +220,8 @@ def test_drift_wrong_fill_and_bad_new_parts(tmp_path, monkeypatch):
     images = images[images["split"] != "defect_free"]
     save(root, images, boxes[(boxes["split"] != "test") | (boxes["class_name"] != "missing")])
     line = root / "data/new_parts/line"
+    list_classes(root, [*CLASSES, *NEW_CLASSES, "lifted", "never_shot"])
+    write_part_set(line / "c", ["unheard", "of it"], shots=1, first_seed=950)
     write_part_set(line / "a", [*CLASSES, "lifted", "never_shot"], shots=3, first_seed=700)
     (line / "a/labels/shot-0.txt").write_text("3 0.5 0.5\n")
     (line / "a/labels/shot-1.txt").write_text("2 0.5 0.5 0.1 0.1\n2 0.5 0.5 0.1 0.1\n")
@@ -228,7 +246,10 @@ def test_drift_wrong_fill_and_bad_new_parts(tmp_path, monkeypatch):
     assert "letterbox_fill: 100 against 114" in parity["contract_difference"]["message"]
     assert parity["unexplained_difference"]["files"]
     parts = {(f["column"], f["severity"]): f for f in found["new_parts"]["failures"]}
-    assert {f"data/new_parts/line/{name}" for name in ("b", "loose")} == set(parts["set_fault", "critical"]["files"])
+    sets = parts["set_fault", "critical"]
+    assert {f"data/new_parts/line/{name}" for name in ("b", "c", "loose")} == set(sets["files"])
+    assert "data.yaml names 'unheard', 'of it', which data/classes/retort.csv does not list" in sets["message"]
+    assert "`retort classes add unheard 'of it'`" in sets["message"]
     labels = parts["label_fault", "critical"]["message"]
     assert "shot-0.txt: line 1: found 3 numbers" in labels
     assert "shot-9.txt: there is no picture" in labels

@@ -70,6 +70,8 @@ def project(root: Path, kind: str, new_parts: dict[str, Any], source: dict[str, 
     params["prepare"]["source"][kind] |= source
     params["prepare"]["new_parts"] |= new_parts
     (root / "params.yaml").write_text(yaml.safe_dump(params))
+    command = [sys.executable, "-m", "kd_steps.jobs.class_tool", "add", "--from-source"]
+    subprocess.run(command, cwd=root, env={**os.environ, "PYTHONPATH": str(REPOSITORY)}, check=True)
     return root
 
 

@@ -33,7 +33,7 @@ DISTINCT = 32  # pictures drawn; the rest are copies, which cost as much to read
 
 def write_set(root: Path, n: int) -> None:
     """A prepared set of ``n`` pictures in the train split, three objects each."""
-    from prepared import image_row, line, objects, write_unlabelled
+    from prepared import image_row, line, list_classes, objects, write_card, write_unlabelled
 
     folder = root / "data/prepared"
     for kind in ("images", "labels"):
@@ -57,8 +57,8 @@ def write_set(root: Path, n: int) -> None:
         boxes += [{"image_id": image_id, "split": "train", **row} for row in listed]
     pd.DataFrame(images).to_parquet(folder / "images.parquet")
     pd.DataFrame(boxes).to_parquet(folder / "boxes.parquet")
-    note = {"classes": ["bridge", "missing"], "new_classes": ["tombstone"], "digest": "", "warnings": []}
-    (folder / "dataset.json").write_text(json.dumps(note))
+    write_card(folder, ["bridge", "missing"], ["tombstone"], {"train": n})
+    list_classes(root, ["bridge", "missing", "tombstone"])
     write_unlabelled(root / "data/unlabelled", 0, size_px)
 
 

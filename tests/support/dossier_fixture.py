@@ -13,7 +13,10 @@ from typing import Any
 import cv2
 import numpy as np
 import pandas as pd
+from prepared import write_card
 
+from kd_steps.adapters.files import write_document
+from kd_steps.artifacts import PicturesCard
 from kd_steps.core.distill.teacher_choice import judge_capacity, judge_lead
 from kd_steps.core.evaluation.gates import Limits
 from kd_steps.core.evaluation.gates import gate_verdict as core_gate_verdict
@@ -158,9 +161,9 @@ def _write_dataset(root: Path, rng: np.random.Generator) -> pd.DataFrame:
     columns = ["image_id", "split", "path", "width_px", "height_px", "channels", "group"]
     pd.DataFrame(images, columns=columns).to_parquet(root / "data/prepared/images.parquet")
     counts = {"train": 300, "val": 60, "test": 18, "defect_free": 4}
-    dataset = {"classes": CLASSES, "new_classes": NEW_CLASSES, "source": "synthetic", "images": counts}
-    write(root / "data/prepared/dataset.json", {**dataset, "digest": "d" * 64, "warnings": []})
-    write(root / "data/unlabelled/dataset.json", {"images": {"unlabelled": 77}, "digest": "e" * 64, "warnings": []})
+    write_card(root / "data/prepared", CLASSES, NEW_CLASSES, counts, source="synthetic")
+    unlabelled = PicturesCard(images={"unlabelled": 77}, digest="e" * 64, warnings=())
+    write_document(root / "data/unlabelled/dataset.json", unlabelled)
     return frame
 
 

@@ -1,7 +1,7 @@
 """Projects for tests of `prepare`: how they are made and run, and what the stage leaves in them."""
 
 import json
-from contextlib import chdir, redirect_stdout
+from contextlib import chdir, redirect_stdout, suppress
 from io import StringIO
 from pathlib import Path
 from typing import Any
@@ -9,8 +9,11 @@ from typing import Any
 import pandas as pd
 import pytest
 import yaml
+from prepared import list_classes
 from yolo_folder import make_yolo
 
+from kd_steps.jobs.source import load_source
+from kd_steps.params import load_params
 from kd_steps.prepare import main
 
 REPOSITORY = Path(__file__).parents[2]
@@ -24,6 +27,8 @@ def make_project(root: Path, kind: str, new_parts: dict[str, Any], **source: Any
     params["prepare"]["new_parts"] |= new_parts
     root.mkdir(parents=True, exist_ok=True)
     (root / "params.yaml").write_text(yaml.safe_dump(params))
+    with chdir(root), suppress(FileNotFoundError, ValueError):  # a source that cannot be read is the test's own
+        list_classes(root, load_source(load_params()).classes)
     return root
 
 
@@ -56,6 +61,8 @@ def refused(root: Path) -> str:
 def tables(root: Path) -> tuple[pd.DataFrame, pd.DataFrame, dict[str, Any]]:
     prepared = root / "data/prepared"
     summary = json.loads((prepared / "dataset.json").read_text())
+    for kind in ("classes", "new_classes"):
+        summary[kind] = [known["name"] for known in summary[kind]]
     return pd.read_parquet(prepared / "images.parquet"), pd.read_parquet(prepared / "boxes.parquet"), summary
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import shutil
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,8 @@ import yaml
 
 from kd_steps.adapters.data.images import decode_bgr, measure
 from kd_steps.adapters.data.writer import signed_hash
+from kd_steps.adapters.files import write_document
+from kd_steps.artifacts import DatasetCard, NumberedClass, PicturesCard
 
 PROJECT = Path(__file__).resolve().parents[2]
 CLASSES = ["bridge", "missing"]
@@ -37,6 +38,7 @@ def write_project(root: Path, counts: dict[str, int] = COUNTS, size_px: tuple[in
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copytree(source, target) if source.is_dir() else shutil.copyfile(source, target)
     write_prepared(root / "data/prepared", counts, size_px)
+    list_classes(root, CLASSES + NEW_CLASSES)
     write_part_set(root / "data/new_parts/held_out", CLASSES + NEW_CLASSES, shots=6, first_seed=90_000)
     return root
 
@@ -63,8 +65,7 @@ def write_prepared(folder: Path, counts: dict[str, int], size_px: tuple[int, int
     pd.DataFrame(boxes).to_parquet(folder / "boxes.parquet")
     names = dict(enumerate(CLASSES))
     (folder / "data.yaml").write_text(yaml.safe_dump({"train": "images/train", "val": "images/val", "names": names}))
-    note = {"source": "test", "classes": CLASSES, "new_classes": NEW_CLASSES, "images": labelled}
-    (folder / "dataset.json").write_text(json.dumps({**note, "digest": "d" * 64, "warnings": []}))
+    write_card(folder, CLASSES, NEW_CLASSES, labelled)
     write_unlabelled(folder.with_name("unlabelled"), counts.get("unlabelled", 0), size_px, suffix, seed)
 
 
@@ -81,8 +82,25 @@ def write_unlabelled(folder: Path, n: int, size_px: tuple[int, int], suffix: str
     columns = list(image_row("x", "unlabelled", "x", board(0, size_px), None))
     pd.DataFrame(rows, columns=columns).to_parquet(folder / "images.parquet")
     digest = hashlib.sha256("".join(row["sha256"] for row in rows).encode()).hexdigest()
-    note = {"images": {"unlabelled": n}, "digest": digest, "warnings": []}
-    (folder / "dataset.json").write_text(json.dumps(note))
+    write_document(folder / "dataset.json", PicturesCard(images={"unlabelled": n}, digest=digest, warnings=()))
+
+
+def write_card(
+    folder: Path, classes: list[str], new_classes: list[str], images: dict[str, int], source: str = "test"
+) -> None:
+    """The ``dataset.json`` of a prepared set whose classes have the numbers 0, 1, 2, …"""
+    known = [NumberedClass(name=name, number=number) for number, name in enumerate([*classes, *new_classes])]
+    base, new = tuple(known[: len(classes)]), tuple(known[len(classes) :])
+    told = {"images": images, "digest": "d" * 64, "warnings": ()}
+    write_document(folder / "dataset.json", DatasetCard(source=source, classes=base, new_classes=new, **told))
+
+
+def list_classes(root: Path, names: list[str], product: str = "retort") -> None:
+    """The ledger of a project's product, written by plain code."""
+    lines = [f"{number},added,{name},2026-11-29,test" for number, name in enumerate(names)]
+    path = root / f"data/classes/{product}.csv"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("\n".join(["number,event,name,on,drop", *lines, ""]))
 
 
 def write_part_set(folder: Path, names: list[str], shots: int, first_seed: int) -> None:

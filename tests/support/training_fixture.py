@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 
 import yaml
-from prepared import CLASSES, write_part_set, write_prepared
+from prepared import CLASSES, NEW_CLASSES, list_classes, write_part_set, write_prepared
 
 from kd_steps.params.types import GROUPS
 
@@ -52,6 +52,7 @@ def write_training_project(root, **sections):
     root.mkdir(parents=True, exist_ok=True)
     write_params(root, **sections)
     write_prepared(root / "data/prepared", COUNTS, SIZE_PX, ".png")
+    list_classes(root, CLASSES + NEW_CLASSES)
     return root
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +10,8 @@ import yaml
 
 from kd_steps.adapters.files import files_below, read_text, text_beside
 from kd_steps.core.data.class_names import names_by_id
+from kd_steps.core.data.ledger import Ledger, names_in_service
+from kd_steps.core.data.listed_source import unlisted_message
 from kd_steps.core.data.naming import PICTURE_SUFFIXES
 
 WATCHED = ("held_out", "line")  # what dvc.yaml names below data/new_parts
@@ -29,7 +31,8 @@ class PartSet:
 
     Attributes:
         folder: holds ``data.yaml``, ``images/`` and ``labels/``.
-        names: class names, in the order of the numbers in the label files.
+        names: class names, in the order of the numbers in the label files; present ones, where a class was renamed.
+        withdrawn: places in ``names`` of classes that are out of service: their objects count for nothing.
         pictures: everything below ``images/``, by path.
         stray_labels: label files without a picture.
         fault: why ``data.yaml`` or the folder cannot be used, with the mend; None if it can.
@@ -40,13 +43,24 @@ class PartSet:
     pictures: tuple[PartPicture, ...]
     stray_labels: tuple[Path, ...]
     fault: str | None
+    withdrawn: tuple[int, ...] = ()
+
+    @property
+    def classes(self) -> list[str]:
+        """Its classes that are in service."""
+        return [name for place, name in enumerate(self.names) if place not in self.withdrawn]
 
 
-def read_part_sets(root: Path) -> list[PartSet]:
+def read_part_sets(root: Path, ledger: Ledger, ledger_file: str) -> list[PartSet]:
     """Every set below ``root``, by path. Pictures that belong to none are told as a faulty set of their folder.
 
     So are a linked folder and a set outside the folders that `validate` and `few_shot` depend on: DVC would not see
-    them come, change or go.
+    them come, change or go. A set that names an unlisted class is faulty, too.
+
+    Args:
+        root: the folder of all sets.
+        ledger: of the product's classes.
+        ledger_file: where it lies, for messages.
     """
     folders = sorted({path.parent for path in files_below(root, {".yaml"}) if path.name == "data.yaml"})
     pictures = files_below(root, PICTURE_SUFFIXES)
@@ -54,6 +68,7 @@ def read_part_sets(root: Path) -> list[PartSet]:
     seen = [root / name for name in WATCHED]
     links = sorted(path for path in root.rglob("*") if path.is_symlink() and path.is_dir())
     sets = [_read(f) if any(f.is_relative_to(s) for s in seen) else _elsewhere(f, root) for f in folders]
+    sets = [_listed(part, ledger, ledger_file) for part in sets]
     return [*sets, *(_homeless(folder) for folder in homeless), *(_linked(path) for path in links)]
 
 
@@ -65,6 +80,13 @@ def _read(folder: Path) -> PartSet:
     stray = set(files_below(folder / "labels", {".txt"})) - {picture.label for picture in pictures}
     names, fault = _names(folder / "data.yaml")
     return PartSet(folder, names, pictures, tuple(sorted(stray)), fault)
+
+
+def _listed(part: PartSet, ledger: Ledger, ledger_file: str) -> PartSet:
+    """A set under the present names of its classes; a faulty one where it names an unlisted class."""
+    found = names_in_service(part.names, ledger)
+    fault = unlisted_message("data.yaml", found.unlisted, ledger_file) if found.unlisted else part.fault
+    return replace(part, names=found.names, withdrawn=found.withdrawn, fault=fault)
 
 
 def _names(path: Path) -> tuple[tuple[str, ...], str | None]:

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from kd_steps.adapters.files import read_json
+from kd_steps.adapters.files import read_document
+from kd_steps.artifacts import DATASET_CARD, DatasetCard, PicturesCard
 from kd_steps.core.data.sample import UNLABELLED, LabelledImage, labelled_images
 from kd_steps.edge.contract import canonical_digest
 
@@ -21,6 +22,7 @@ class PreparedSet:
     Attributes:
         root: its folder.
         classes: base class names, in the order of the ids.
+        numbers: of the base classes in the product's ledger; ascending.
         new_classes: classes held out as new parts; their ids follow.
         digest: sha256 over pictures and labels.
         images: the ``images`` table.
@@ -30,6 +32,7 @@ class PreparedSet:
 
     root: Path
     classes: tuple[str, ...]
+    numbers: tuple[int, ...]
     new_classes: tuple[str, ...]
     digest: str
     images: pd.DataFrame
@@ -84,15 +87,16 @@ def load_prepared(root: Path = PREPARED) -> PreparedSet:
     Raises:
         FileNotFoundError: `prepare` has not run.
     """
-    note = read_json(root / "dataset.json")
+    card = read_document(root / DATASET_CARD, DatasetCard)
     return PreparedSet(
         root=root,
-        classes=tuple(note["classes"]),
-        new_classes=tuple(note["new_classes"]),
-        digest=note["digest"],
+        classes=tuple(known.name for known in card.classes),
+        numbers=tuple(known.number for known in card.classes),
+        new_classes=tuple(known.name for known in card.new_classes),
+        digest=card.digest,
         images=pd.read_parquet(root / "images.parquet"),
         boxes=pd.read_parquet(root / "boxes.parquet"),
-        warnings=tuple(note["warnings"]),
+        warnings=card.warnings,
     )
 
 
@@ -102,8 +106,8 @@ def load_unlabelled(root: Path = WITHOUT_LABELS) -> UnlabelledSet:
     Raises:
         FileNotFoundError: `prepare` has not run.
     """
-    note = read_json(root / "dataset.json")
-    return UnlabelledSet(root, note["digest"], pd.read_parquet(root / "images.parquet"), tuple(note["warnings"]))
+    card = read_document(root / DATASET_CARD, PicturesCard)
+    return UnlabelledSet(root, card.digest, pd.read_parquet(root / "images.parquet"), card.warnings)
 
 
 def distillation_set(prepared: PreparedSet, unlabelled: UnlabelledSet) -> TrainingSet:

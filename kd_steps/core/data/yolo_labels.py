@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -23,6 +24,11 @@ class Labels:
 
     class_ids: NDArray[np.int64]
     boxes_cxcywh: NDArray[np.float64]
+
+    def without(self, class_ids: Sequence[int]) -> Labels:
+        """The objects of other classes."""
+        stays = ~np.isin(self.class_ids, class_ids)
+        return Labels(self.class_ids[stays], self.boxes_cxcywh[stays])
 
 
 @dataclass(frozen=True)

@@ -33,6 +33,7 @@ class PartRecord:
         set_fault: what is wrong with the set.
         picture_fault: why the picture cannot be read.
         label_fault: what is wrong with its label file, or that there is none.
+        withdrawn_objects: how many objects of withdrawn classes were left out.
     """
 
     file: str
@@ -43,6 +44,7 @@ class PartRecord:
     set_fault: str | None = None
     picture_fault: str | None = None
     label_fault: str | None = None
+    withdrawn_objects: int = 0
 
 
 def new_parts_table(records: Sequence[PartRecord], base_images: pd.DataFrame) -> pd.DataFrame:
@@ -65,7 +67,13 @@ def new_parts_table(records: Sequence[PartRecord], base_images: pd.DataFrame) ->
 
 
 def picture_record(
-    file: str, label_file: str, names: tuple[str, ...], facts: PictureFacts | None, fault: str | None, text: str | None
+    file: str,
+    label_file: str,
+    names: tuple[str, ...],
+    facts: PictureFacts | None,
+    fault: str | None,
+    text: str | None,
+    withdrawn: Sequence[int] = (),
 ) -> PartRecord:
     """The record of one picture of a set.
 
@@ -76,13 +84,15 @@ def picture_record(
         facts: what was measured; None if it cannot be read.
         fault: why it cannot be read; None if it can.
         text: of the label file; None if there is none.
+        withdrawn: places in ``names`` of withdrawn classes, whose objects are left out.
     """
-    labels, label_fault = None, "there is no such label file; an empty one says that there are no objects"
+    lost, labels, label_fault = 0, None, "there is no such label file; an empty one says that there are no objects"
     if text is not None:
-        labels, faults = parse_yolo(text, len(names))
-        label_fault = told_faults(faults)
+        every, faults = parse_yolo(text, len(names))
+        labels, label_fault = every.without(withdrawn), told_faults(faults)
+        lost = len(every.class_ids) - len(labels.class_ids)
     told = f"{label_file}: {label_fault}" if label_fault else None
-    return PartRecord(file, file, names, facts, labels, picture_fault=fault, label_fault=told)
+    return PartRecord(file, file, names, facts, labels, picture_fault=fault, label_fault=told, withdrawn_objects=lost)
 
 
 def _rows(record: PartRecord) -> list[dict[str, object]]:

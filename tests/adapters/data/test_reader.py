@@ -12,7 +12,7 @@ from kd_steps.adapters.files import sha256_of
 def test_pictures_of_a_split_with_their_objects(training_project):
     root = training_project / "data/prepared"
     found = load_prepared(root)
-    assert (found.classes, found.new_classes) == (tuple(CLASSES), tuple(NEW_CLASSES))
+    assert (found.classes, found.new_classes, found.numbers) == (tuple(CLASSES), tuple(NEW_CLASSES), (0, 1))
     train = found.split("train")
     assert [image.digest for image in train] == sorted(image.digest for image in train)
     assert len(train) == 8
