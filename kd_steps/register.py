@@ -16,6 +16,7 @@ from kd_steps.core.evaluation.verdicts import failing_rules, passed_targets, sho
 from kd_steps.edge.contract import canonical_digest
 from kd_steps.edge.manifest import Manifest, read_manifest
 from kd_steps.edge.verification import verify_files
+from kd_steps.jobs.released_classes import keep_released
 from kd_steps.params import PARAMS_FILE, Params, load_params
 from kd_steps.stage_entry import run_stage
 
@@ -87,6 +88,7 @@ def main() -> None:
             "the gate failed, so no engine was registered:\n  - " + "\n  - ".join(rules) + "\n"
             "report/index.html shows the evidence; change the data or params.yaml and run `dvc repro` again"
         )
+    keep_released(params.product)
     write_json(RECEIPT, _receipt(params, root, runs["parent"], registered, manifests))
 
 

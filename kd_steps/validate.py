@@ -27,6 +27,7 @@ from kd_steps.core.validation.parity import choose_probes
 from kd_steps.core.validation.part_tables import PartRecord, new_parts_table, picture_record
 from kd_steps.core.validation.verdict import counts, stop_message, suite_verdict, verdict
 from kd_steps.edge.contract import PreprocessingContract, canonical_digest
+from kd_steps.jobs.released_classes import require_unchanged
 from kd_steps.params import Params, load_params
 from kd_steps.params.training import ScaledModel, Training
 from kd_steps.stage_entry import run_stage
@@ -52,6 +53,7 @@ def main() -> None:
         token.unlink(missing_ok=True)  # whatever happens from here, no old verdict counts
     prepared, unlabelled = load_prepared(), load_unlabelled()
     ledger, ledger_file = load_ledger(params.product), str(ledger_path(params.product))
+    require_unchanged(params.product, ledger)
     contract = current_contract(params.preprocessing, params.augmentation)
     context = open_context(root)
     suites = load_suites(context, root)  # before the pictures are read: a broken suite is told at once

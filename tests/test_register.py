@@ -72,6 +72,11 @@ def test_the_store_stays_in_the_project(registered):
     assert not (registered / "mlruns").exists()
 
 
+def test_the_ledger_of_the_release_is_kept_for_validate(registered):
+    ledger = (registered / "data/classes/retort.csv").read_text()
+    assert (registered / "metrics/released/retort.csv").read_text() == ledger
+
+
 def test_passed_targets_have_a_version_with_files_lineage_and_verdicts(registered):
     found = versions(registered)
     assert set(found) == {"retort-onnx-fp32", "retort-openvino-fp16"}

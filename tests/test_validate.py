@@ -200,6 +200,18 @@ def test_new_parts_leave_the_base_token_as_it_is(sound, tmp_path, monkeypatch):
     assert any(w.startswith("2 objects of withdrawn classes in data/new_parts were left out") for w in said["warnings"])
 
 
+def test_a_ledger_that_changes_a_line_of_the_last_release_is_refused(sound, tmp_path, monkeypatch):
+    root = shutil.copytree(sound, tmp_path / "renumbered")
+    released = root / "metrics/released/retort.csv"
+    released.parent.mkdir()
+    ledger = root / "data/classes/retort.csv"
+    shutil.copyfile(ledger, released)
+    ledger.write_text(ledger.read_text().replace("bridge", "?").replace("missing", "bridge").replace("?", "missing"))
+    with pytest.raises(ValueError, match=r"entry 1 was number 0 added as 'bridge' .* now .* 'missing' .*from git"):
+        run_here(root, monkeypatch)
+    assert not (root / "data/validated/base.json").exists(), "no old verdict counts"
+
+
 def test_unlabelled_pictures_leave_the_base_token_as_it_is(sound, tmp_path, monkeypatch):
     root = shutil.copytree(sound, tmp_path / "fewer")
     write_unlabelled(root / "data/unlabelled", 2, (96, 65), seed=40)

@@ -13,7 +13,7 @@ from typing import Any
 import cv2
 import numpy as np
 import pandas as pd
-from prepared import write_card
+from prepared import list_classes, write_card
 
 from kd_steps.adapters.files import write_document
 from kd_steps.artifacts import PicturesCard
@@ -42,6 +42,7 @@ def build_project(root: Path, *, passed: bool = True, optional_fails: bool = Fal
     rng = np.random.default_rng(seed)
     root.mkdir(parents=True, exist_ok=True)
     shutil.copyfile(REPOSITORY / "params.yaml", root / "params.yaml")
+    list_classes(root, [*CLASSES, *NEW_CLASSES])
     boxes = _write_dataset(root, rng)
     for name, role in ENGINES.items():
         _write_detections(root, name, role, boxes, rng)
