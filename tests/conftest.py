@@ -3,26 +3,31 @@
 import os
 import shutil
 import subprocess
+import sys
 import tempfile
 
 import pytest
+from hypothesis import HealthCheck, settings
+
+pytest_plugins = ["process_state", "random_order"]
 
 CONFIGURATION = tempfile.TemporaryDirectory(prefix="retort-ultralytics-")
 
 
 def pytest_configure():
-    """Before any test imports Ultralytics: no network, and settings of its own instead of the user's."""
+    """Before any test imports torch or Ultralytics: no network, settings not the user's, and one thread.
+
+    Tiny networks gain nothing by a second thread, and so the arithmetic is the same on any number of cores. The suite
+    passes with others, too: ``OMP_NUM_THREADS=4 make test``.
+    """
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
     os.environ.setdefault("YOLO_OFFLINE", "true")
     os.environ.setdefault("YOLO_AUTOINSTALL", "false")
     os.environ.setdefault("YOLO_CONFIG_DIR", CONFIGURATION.name)
-
-
-def pytest_collection_modifyitems(items):
-    """Let the flow's tests come last: once Prefect has run in a process, each process forked from it ends with code 1.
-
-    Stages never share a process with Prefect: the flow starts DVC, and DVC the stages.
-    """
-    items.sort(key=lambda item: "flows" in item.path.parts)
+    sys.modules["openvino_telemetry"] = None  # OpenVINO reports its imports from a thread; without it, it does not
+    # How long an example takes says how busy the machine is.
+    settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+    settings.load_profile("any machine")
 
 
 @pytest.fixture

@@ -1,6 +1,5 @@
 """A tiny project that the training stages run in: a few pictures, small networks, two or three epochs."""
 
-import copy
 import hashlib
 import os
 import subprocess
@@ -107,7 +106,7 @@ def stage_command(stage):
 
 
 def stage_environment(**more):
-    return copy.copy({**os.environ, "PYTHONPATH": str(REPOSITORY), "OMP_NUM_THREADS": "1", **more})
+    return {**os.environ, "PYTHONPATH": str(REPOSITORY), **more}
 
 
 def run_stage_in(root, stage, **environment):
