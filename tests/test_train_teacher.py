@@ -21,6 +21,8 @@ from kd_steps import train_teacher
 from kd_steps.adapters.files import sha256_of
 from kd_steps.adapters.sidecar import read_sidecar
 
+pytestmark = pytest.mark.slow
+
 SLOW = {"epochs": 2, "batch": 1, "nominal_batch": 1}  # eight steps an epoch: time to be killed between two
 GOES_ON = "the training of this teacher was stopped here; it goes on after its last finished epoch"
 
@@ -183,7 +185,8 @@ def test_a_given_network_with_more_classes_in_another_order_answers_for_the_data
         found, whole = taken(picture)[1], original(picture)[1]
     assert torch.equal(found["boxes"], whole["boxes"])
     for place, name in enumerate(CLASSES):
-        assert torch.equal(found["scores"][:, place], whole["scores"][:, ["new part", *reversed(CLASSES)].index(name)])
+        logits = whole["scores"][:, ["new part", *reversed(CLASSES)].index(name)]
+        assert torch.allclose(found["scores"][:, place], logits, rtol=1e-5, atol=1e-5)  # of a convolution as wide again
 
 
 @pytest.mark.parametrize(

@@ -51,13 +51,13 @@ def write_families(root):
     return write_training_project(root, cache_logits=ASKED, augmentation={"mosaic": 0.5})
 
 
-def training_of(project, params, teacher, pair, folder, **source):
+def training_of(project, params, teacher, pair, folder, student_seed=3, **source):
     """The training of a student by a teacher whose answers come from ``source``: ``cached`` or ``live``."""
     from kd_steps.adapters.yolo.models import neck_channels, require_same_geometry
     from kd_steps.adapters.yolo.teach.distiller import Distillation
     from kd_steps.adapters.yolo.train.recipe import training_run
 
-    student = decided_model(seed=3, architecture=pair.student)
+    student = decided_model(seed=student_seed, architecture=pair.student)
     require_same_geometry(teacher, student)
     prepared = load_prepared(project / "data/prepared")
     section = params.distill.changed(epochs=EPOCHS, optimizer="AdamW", lr0=0.003)

@@ -153,7 +153,7 @@ def parameter_count(model: nn.Module) -> int:
 
 
 def add_classes(model: DetectionModel, new_classes: Sequence[str]) -> DetectionModel:
-    """Give a trained detector outputs for more classes; what it says of the old ones stays the same.
+    """Give a trained detector outputs for more classes; what it says of the old ones stays, to rounding.
 
     Returns:
         A new model; the old one is left as it is.
@@ -163,7 +163,7 @@ def add_classes(model: DetectionModel, new_classes: Sequence[str]) -> DetectionM
 
 
 def pick_classes(model: DetectionModel, classes: Sequence[str]) -> DetectionModel:
-    """Give a trained detector the outputs for these classes in this order; what it says of each stays the same.
+    """Give a trained detector the outputs for these classes in this order; what it says of each stays, to rounding.
 
     Returns:
         A new model; the old one is left as it is.

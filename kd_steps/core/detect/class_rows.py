@@ -11,8 +11,8 @@ from torch import Tensor
 def extend_class_rows(weight: Tensor, bias: Tensor, new_classes: int, prior: float) -> tuple[Tensor, Tensor]:
     """Add rows for new classes to the last convolution of a class branch.
 
-    A new row starts at zero weights and the logit of a small prior: at first it detects nothing, and the old classes'
-    outputs stay bit for bit what they were.
+    A new row starts at zero weights and the logit of a small prior: at first it detects nothing. The old classes' rows
+    stay to the bit; their outputs to rounding, as a convolution of another width may sum in another order.
 
     Args:
         weight: shape (classes, channels, 1, 1).

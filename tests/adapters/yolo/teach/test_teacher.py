@@ -17,6 +17,8 @@ from kd_steps.core.detect.outputs import decode_sides
 from kd_steps.core.detect.teacher_targets import batch_records
 from kd_steps.core.detect.views import View
 
+pytestmark = pytest.mark.slow
+
 CPU = torch.device("cpu")
 SIDE_PX, STRIDES_PX = 64, (8, 16, 32)
 IMAGES = [hashlib.sha256(bytes([i])).hexdigest() for i in range(4)]
@@ -124,7 +126,9 @@ def test_answers_are_those_of_the_detector_in_evaluation(architecture):
             assert torch.allclose(logits, dense.class_logits[sample, :, anchor], atol=1e-3)
         kept = torch.zeros(dense.class_logits.shape[0], dense.class_logits.shape[2], dtype=torch.bool)
         kept[found.sample, found.anchor] = True
-        assert torch.equal(kept, dense.class_logits.amax(1).sigmoid() > 0.01)
+        scores = dense.class_logits.amax(1).sigmoid()
+        clear = (scores - 0.01).abs() > 1e-5  # fused layers round otherwise
+        assert torch.equal(kept[clear], scores[clear] > 0.01)
     maps = torch.cat([m / m.amax(1, keepdim=True) for m in map(spatial_attention, raw.features)], dim=1)
     assert torch.allclose(answers.neck.attention, maps, atol=1e-3)
     assert torch.allclose(answers.neck.pooled, pooled_channels(raw.features), atol=1e-3)
