@@ -22,10 +22,10 @@ export YOLO_CONFIG_DIR = $(CURDIR)/.retort/ultralytics
 # Container images often forbid Python to keep compiled files; every stage would then compile its libraries anew.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help setup demo test check format ui bench lock clean
+.PHONY: help setup demo test test-fast check format ui bench lock clean
 
 help: ## list the targets
-	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 20
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 20
 
 setup: $(VENV)/.installed ## set up .venv from requirements.lock (the other targets do this themselves)
 
@@ -38,7 +38,10 @@ demo: setup ## run the whole pipeline on drawn boards; at most 10 minutes on two
 	@retort summary
 
 test: setup ## every test that this machine can run
-	@pytest
+	@pytest --durations=25
+
+test-fast: setup ## the tests of modules that are not marked slow; at most 3 minutes on two cores
+	@pytest -m "not slow" --durations=5
 
 check: setup ## format, lint, types and import rules
 	@ruff format --check .

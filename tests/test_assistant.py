@@ -27,6 +27,8 @@ from kd_steps.jobs.chain import params_of_assistant
 from kd_steps.params import load_params
 from kd_steps.params.teaching import AssistantStep
 
+pytestmark = pytest.mark.slow
+
 CHAIN = {
     "wide": {"taught_by": "teacher", "model": {**SMALL, "width_multiple": 0.14}, "epochs": 2},
     "thin": {"taught_by": "assistants/wide", "model": SMALL, "epochs": 1},

@@ -26,6 +26,8 @@ from kd_steps.adapters.files import sole_writer
 from kd_steps.core.cache.keys import CacheKeys
 from kd_steps.core.detect.views import pixel_hash
 
+pytestmark = pytest.mark.slow
+
 
 def metrics(root):
     return json.loads((root / "metrics/cache.json").read_text())

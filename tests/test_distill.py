@@ -26,6 +26,8 @@ from kd_steps.adapters.files import read_json, write_json
 from kd_steps.adapters.sidecar import read_sidecar
 from kd_steps.jobs.student_training import distillation_of
 
+pytestmark = pytest.mark.slow
+
 WEIGHTS = (
     *("class_weight", "box_weight", "attention_weight", "channel_weight"),
     *("feature_weight", "relational_weight"),

@@ -23,6 +23,8 @@ from kd_steps.adapters.coco_evaluator import evaluate_coco
 from kd_steps.edge.detector import Detector
 from kd_steps.edge.preprocess import read_picture
 
+pytestmark = pytest.mark.slow
+
 BASE, NEW = CLASSES[:2], CLASSES[2:]
 ENGINES = {"teacher", "onnx-fp32", "ort-cpu-int8", "openvino-fp16", "student-before"}
 N_TEST, N_DEFECT_FREE, PICTURES_OF_A_BOARD = 12, 4, 2

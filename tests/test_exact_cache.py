@@ -16,6 +16,8 @@ from kd_steps.core.data.sample import LabelledImage
 from kd_steps.core.detect.views import ViewPlan, pixel_hash
 from kd_steps.jobs.cache_filling import fill
 
+pytestmark = pytest.mark.slow
+
 SIDE_PX = 64
 CLASS_PROBABILITY, BOX_SIDE_PX = 1e-3, 0.05  # what the cache promises
 EVERYTHING = {"attention": True, "pooled": True, "max_vectors": 20, "pixels": True}

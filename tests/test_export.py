@@ -15,6 +15,8 @@ from kd_steps.edge.golden import read_golden
 from kd_steps.edge.manifest import read_manifest
 from kd_steps.export import DERIVED, FLOAT, derive
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def project(engine_project, tmp_path):

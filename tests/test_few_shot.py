@@ -25,6 +25,8 @@ from kd_steps.adapters.data.ledger import load_ledger
 from kd_steps.adapters.data.part_sets import PartPicture, read_part_sets
 from kd_steps.adapters.sidecar import read_sidecar
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def project(tmp_path, monkeypatch):

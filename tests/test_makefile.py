@@ -15,7 +15,7 @@ from kd_steps.stage_entry import ENVIRONMENT
 REPOSITORY = Path(__file__).parents[1]
 MAKEFILE = (REPOSITORY / "Makefile").read_text()
 LOCK = (REPOSITORY / "requirements.lock").read_text()
-TARGETS = {"help", "setup", "demo", "test", "check", "format", "ui", "bench", "lock", "clean"}
+TARGETS = {"help", "setup", "demo", "test", "test-fast", "check", "format", "ui", "bench", "lock", "clean"}
 
 
 def make(*arguments: str) -> str:
@@ -33,7 +33,7 @@ def test_help_lists_every_target():
     phony = re.search(r"^\.PHONY: (.*)$", MAKEFILE, re.M)
     assert phony
     assert set(phony[1].split()) == TARGETS
-    assert set(re.findall(r"^ +make (\w+) ", make("help"), re.M)) == TARGETS
+    assert set(re.findall(r"^ +make ([\w-]+) ", make("help"), re.M)) == TARGETS
     assert make() == make("help")
 
 
@@ -47,7 +47,8 @@ def test_demo_runs_the_pipeline_and_tells_where_to_look():
     ("target", "commands"),
     [
         ("check", ["ruff format --check .", "ruff check .", "mypy kd_steps flows", "lint-imports"]),
-        ("test", ["pytest"]),
+        ("test", ["pytest --durations=25"]),
+        ("test-fast", ['pytest -m "not slow" --durations=5']),
         ("ui", ["retort ui"]),
     ],
 )

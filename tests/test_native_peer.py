@@ -9,6 +9,8 @@ import torch
 from trainer_fixture import training_of
 from training_fixture import decided_model
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def native(monkeypatch):

@@ -10,6 +10,8 @@ from kd_steps import distill
 from kd_steps.adapters.files import read_json, write_json
 from kd_steps.adapters.sidecar import read_sidecar
 
+pytestmark = pytest.mark.slow
+
 GUARDED = {**TRAINING, "lr_guard_ratio": 2.0}  # the guard compares the teacher's terms, of which there are none here
 REFUSE = {"min_lead_points": 101.0, "min_student_share": 0.3, "max_student_share": 0.5, "on_weak_teacher": "refuse"}
 

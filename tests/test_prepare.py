@@ -19,6 +19,8 @@ from yolo_folder import LINE, jpeg, make_yolo
 from kd_steps.adapters.files import read_document
 from kd_steps.artifacts import DatasetCard
 
+pytestmark = pytest.mark.slow
+
 needs_deeppcb = pytest.mark.skipif(
     "RETORT_DEEPPCB" not in os.environ, reason="RETORT_DEEPPCB names no DeepPCB folder (the real boards)"
 )

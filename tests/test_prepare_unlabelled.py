@@ -12,6 +12,8 @@ import yaml
 from prepare_project import check_layout, files_of, prepare, refused, yolo_project
 from yolo_folder import jpeg
 
+pytestmark = pytest.mark.slow
+
 
 def set_unlabelled(root: Path, folder: Path | None) -> None:
     params = yaml.safe_load((root / "params.yaml").read_text())

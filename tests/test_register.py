@@ -21,6 +21,8 @@ from kd_steps.edge.manifest import ManifestError, read_manifest
 from kd_steps.edge.verification import verify_files
 from kd_steps.register import STAGE_FILES, main
 
+pytestmark = pytest.mark.slow
+
 REPOSITORY = Path(__file__).parents[1]
 
 

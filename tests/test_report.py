@@ -9,6 +9,8 @@ from dossier_fixture import build_project, write
 
 from kd_steps.report import _class_names, main
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module", params=[True, False], ids=["passed", "failed"])
 def project(request, tmp_path_factory):

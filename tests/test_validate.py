@@ -24,6 +24,8 @@ from validation_project import failure, replace_picture, run_here, save, set_par
 
 from kd_steps.adapters.files import read_json
 
+pytestmark = pytest.mark.slow
+
 IMAGES, BOXES = "data/prepared/images", "data/prepared/labels"
 
 

@@ -5,10 +5,13 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pandas as pd
+import pytest
 from prepared import COUNTS, board, write_project
 from validation_project import failure, replace_picture, run_here, tables
 
 from kd_steps.adapters.files import read_json
+
+pytestmark = pytest.mark.slow
 
 
 def test_unlabelled_pictures_are_held_to_all_but_labels(tmp_path, monkeypatch):

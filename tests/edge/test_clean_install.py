@@ -14,6 +14,8 @@ from engine_fixture import REPOSITORY, picture
 
 from kd_steps.edge.detector import Detector
 
+pytestmark = pytest.mark.slow
+
 ABSENT = ("torch", "pandas", "mlflow", "ultralytics", "onnx", "pydantic", "prefect")
 
 

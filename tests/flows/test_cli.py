@@ -14,6 +14,8 @@ from dossier_fixture import build_project, write
 from flows.dag import is_up_to_date
 from flows.services import free_port
 
+pytestmark = pytest.mark.slow
+
 REPOSITORY = Path(__file__).parents[2]
 
 

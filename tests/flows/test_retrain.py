@@ -16,6 +16,8 @@ from flows.dvc_process import InfrastructureError, StageFailedError, reproduce
 from flows.verdict import markdown
 from kd_steps.stage_entry import ENVIRONMENT
 
+pytestmark = pytest.mark.slow
+
 REPOSITORY = Path(__file__).parents[2]
 GATE = {"passed": True, "rules": [], "targets": {}, "required_targets": ["onnx-fp32"], "summary": ["Passed: 1 of 1."]}
 RULE = {"name": "map_ratio", "target": "onnx-fp32", "value": 0.9, "limit": 0.95, "low": 0.88, "high": 0.92, "n": 240}

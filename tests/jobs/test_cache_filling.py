@@ -11,6 +11,8 @@ from kd_steps.adapters.data.reader import load_prepared
 from kd_steps.adapters.files import read_json, sha256_of
 from kd_steps.adapters.sidecar import read_sidecar
 
+pytestmark = pytest.mark.slow
+
 
 def more(root, name="more.pt", seed=2, classes=CLASSES, **changes):
     """A further teacher's weight file, and its entry in params.yaml."""

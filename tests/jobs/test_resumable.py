@@ -14,6 +14,8 @@ from stage_deps import imported_files
 from kd_steps.adapters.sidecar import read_sidecar
 from kd_steps.jobs.resumable import sources_of
 
+pytestmark = pytest.mark.slow
+
 REPOSITORY = Path(__file__).parents[2]
 TRAINING = """
 import os, signal, sys

@@ -18,6 +18,8 @@ from kd_steps import cache_logits, distill
 from kd_steps.adapters.files import read_json
 from kd_steps.adapters.sidecar import read_sidecar
 
+pytestmark = pytest.mark.slow
+
 OWN = {**TRAINING, "close_mosaic_fraction": 0.5, "answers": "ema", "attention_weight": 1.0, "class_weight": 1.0}
 
 

@@ -11,6 +11,8 @@ from engine_fixture import CLASSES, picture
 from kd_steps.adapters.engines.runs import COLUMNS, detect_all, detections_fingerprint, detections_of, time_engines
 from kd_steps.edge.manifest import read_manifest
 
+pytestmark = pytest.mark.slow
+
 KNOBS = {"confidence": 0.05, "iou": 0.6, "max_detections": 20}
 
 

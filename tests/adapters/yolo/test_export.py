@@ -6,6 +6,8 @@ import pytest
 
 from kd_steps.adapters.yolo.export import ExportError, export_onnx, is_end_to_end, raw_outputs
 
+pytestmark = pytest.mark.slow
+
 
 def test_nothing_is_written_beside_the_weights_and_the_graph_is_checked_onnx(engine_project, tmp_path):
     weights = engine_project / "models/few_shot/weights.pt"

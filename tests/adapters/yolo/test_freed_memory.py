@@ -3,9 +3,12 @@
 import subprocess
 import sys
 
+import pytest
 from page_faults import PAGES, needs_glibc
 
 from kd_steps.adapters.yolo.freed_memory import GLIBC_TRIM_BYTES, MOST_KEPT_BYTES
+
+pytestmark = pytest.mark.slow
 
 
 @needs_glibc

@@ -10,6 +10,8 @@ from trainer_fixture import PoisonedAnswers, rows_of, training_of
 
 from kd_steps.core.distill.lr_guard import LearningRateGuard
 
+pytestmark = pytest.mark.slow
+
 
 def train_with(run):
     from kd_steps.adapters.yolo.train.trainer import RetortTrainer

@@ -14,6 +14,8 @@ from kd_steps.adapters.cache.store import TeacherCache
 from kd_steps.adapters.files import read_json, write_json
 from kd_steps.core.cache.keys import CacheKeys
 
+pytestmark = pytest.mark.slow
+
 
 def test_info_tells_what_is_there(project, capsys):
     _, header, _, images, plan = parts(project)

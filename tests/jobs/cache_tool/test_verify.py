@@ -13,6 +13,8 @@ from training_fixture import decided_model, params_of, stage_environment, write_
 
 from kd_steps.adapters.files import read_json, write_json
 
+pytestmark = pytest.mark.slow
+
 
 def test_a_whole_cache_is_exact(project, capsys):
     before = sorted((path, path.stat().st_mtime_ns) for path in project.glob("data/cache/*"))

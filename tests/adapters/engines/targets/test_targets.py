@@ -15,6 +15,8 @@ from kd_steps.edge.detector import Detector
 from kd_steps.edge.postprocess import output_errors
 from kd_steps.edge.preprocess import Preprocessor
 
+pytestmark = pytest.mark.slow
+
 
 def inputs(contract):
     return iter([Preprocessor(contract)(picture(seed, 64, 90))[0] for seed in range(5)])

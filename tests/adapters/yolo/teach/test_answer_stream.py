@@ -15,6 +15,8 @@ from training_fixture import decided_model, params_of, stage_environment
 from kd_steps.adapters.data.reader import load_prepared
 from kd_steps.core.detect.views import ViewPlan, pixel_hash
 
+pytestmark = pytest.mark.slow
+
 PLAN = ViewPlan(epochs=4, closing_epochs=2, views=2, closing_views=2)
 WANTED = [(index, view) for view in PLAN.all_views()[1:3] for index in (5, 0, 7, 2, 1)]
 

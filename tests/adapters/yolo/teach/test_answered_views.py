@@ -20,6 +20,8 @@ from kd_steps.core.detect.neck import NeckAnswer
 from kd_steps.core.detect.teacher_targets import TeacherRecord
 from kd_steps.core.detect.views import pixel_hash
 
+pytestmark = pytest.mark.slow
+
 
 def head_answer(count):
     """A head's answer of so many anchors, whose logits say how many."""

@@ -12,6 +12,8 @@ from kd_steps.core.distill.lr_guard import LABEL_LOSS
 from kd_steps.core.distill.schedule import EpochWeights
 from kd_steps.core.distill.terms import TermWeights
 
+pytestmark = pytest.mark.slow
+
 BOTH = EpochWeights("all", soft=1.0, hard=1.0, temperature=2.0)
 EVERY_TERM = TermWeights(
     class_weight=1.0,

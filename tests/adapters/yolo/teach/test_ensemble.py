@@ -8,6 +8,8 @@ from training_fixture import decided_model
 from kd_steps.core.detect.ensemble import Voter
 from kd_steps.core.detect.teacher_targets import batch_records
 
+pytestmark = pytest.mark.slow
+
 CPU, CLASSES = torch.device("cpu"), ("a", "b")
 
 

@@ -20,6 +20,8 @@ from training_fixture import CLASSES, REPOSITORY, decided_model, params_of
 from kd_steps.adapters.data.reader import load_prepared
 from kd_steps.core.detect.views import View
 
+pytestmark = pytest.mark.slow
+
 MOBILENET = str(REPOSITORY / "data/models/mobilenet.yaml")
 NAMES = ("kd_class", "kd_box", "kd_attention", "kd_channel", "kd_feature", "kd_relational")
 VIEW = View(closing=False, number=0)

@@ -4,6 +4,8 @@ import pytest
 import torch
 from training_fixture import decided_model
 
+pytestmark = pytest.mark.slow
+
 CONTENT = {"score_threshold": 0.01, "max_anchors": 300, "attention": True}
 
 

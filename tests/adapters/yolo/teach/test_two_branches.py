@@ -8,6 +8,8 @@ import torch
 from family_fixture import EPOCHS, HARD, SOFT, Pair, same, terms_of, training_of, write_families
 from training_fixture import decided_model, params_of
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def project(tmp_path_factory):

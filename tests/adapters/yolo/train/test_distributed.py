@@ -21,6 +21,8 @@ from training_fixture import (
 from kd_steps.core.distill.schedule import EpochWeights
 from kd_steps.core.distill.terms import TermWeights
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def pair(training_project, tmp_path_factory):

@@ -7,6 +7,8 @@ import torch
 from trainer_fixture import PoisonedAnswers, training_of
 from training_fixture import decided_model
 
+pytestmark = pytest.mark.slow
+
 
 def frozen_layers(model, layers=0, blocks=0):
     from kd_steps.adapters.yolo.train.freezing import frozen_layers

@@ -9,6 +9,8 @@ from training_fixture import decided_model, params_of
 from kd_steps.adapters.files import sha256_of
 from kd_steps.core.detect.views import View
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def section(training_project):

@@ -13,6 +13,8 @@ from trainer_fixture import DeadlyAnswers, train_in_own_process, training_of
 
 from kd_steps.adapters.files import sha256_of
 
+pytestmark = pytest.mark.slow
+
 EPOCHS = 4
 
 

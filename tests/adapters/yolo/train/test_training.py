@@ -16,6 +16,8 @@ from kd_steps.adapters.data.reader import load_prepared
 from kd_steps.core.distill.schedule import EpochWeights, Phase, weights_at
 from kd_steps.core.distill.terms import TermWeights
 
+pytestmark = pytest.mark.slow
+
 ONE_PHASE = {"all": Phase(1.0, 0.5, 0.5, 2.0)}
 
 

@@ -11,6 +11,8 @@ from kd_steps.core.distill.lr_guard import LABEL_LOSS
 from kd_steps.core.distill.schedule import EpochWeights
 from kd_steps.core.distill.terms import TermWeights
 
+pytestmark = pytest.mark.slow
+
 PICTURES = 5
 LABELS_ALONE = EpochWeights("x", soft=0.0, hard=1.0, temperature=2.0)
 
