@@ -89,6 +89,8 @@ def distilled(request, project, tmp_path_factory):
 
 
 def with_precision(params, name):
+    """Parameters that ask for a precision; a machine without bf16 takes fp32 instead."""
+    name = "fp32" if name == "bf16" and not torch.cpu._is_avx512_bf16_supported() else name
     return params.model_copy(update={"compute": params.compute.model_copy(update={"precision": name})})
 
 
