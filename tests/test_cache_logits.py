@@ -62,12 +62,12 @@ def test_the_students_views_are_the_ones_the_teacher_saw(cached):
             sample = views[(epoch, index)]
             drawn = source[(epoch, index)]
             assert all(torch.equal(sample[name], drawn[name]) for name in ("img", "cls", "bboxes"))
-            (expected,) = live.records(sample["img"][None], [pixel_hash(sample["img"].numpy())])
+            (expected,) = live.targets(sample["img"][None], [pixel_hash(sample["img"].numpy())])
             found = sample["teacher"]
-            assert found.many.anchors.tolist() == expected.many.anchors.tolist()
-            assert found.many.class_logits == pytest.approx(expected.many.class_logits, abs=0.02)
+            assert found.one_to_many.anchors.tolist() == expected.one_to_many.anchors.tolist()
+            assert found.one_to_many.class_logits == pytest.approx(expected.one_to_many.class_logits, abs=0.02)
             assert found.neck.attention == pytest.approx(expected.neck.attention, abs=0.51 / 255)
-            kept += len(expected.many.anchors)
+            kept += len(expected.one_to_many.anchors)
     assert kept > 100
 
 

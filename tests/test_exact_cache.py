@@ -11,7 +11,7 @@ from training_fixture import decided_model, params_of, tree_digest, write_model,
 
 from kd_steps.adapters.cache.store import TeacherCache
 from kd_steps.adapters.data.reader import load_prepared
-from kd_steps.core.cache.answer_errors import largest, record_errors
+from kd_steps.core.cache.answer_errors import largest, target_errors
 from kd_steps.core.data.sample import LabelledImage
 from kd_steps.core.detect.views import ViewPlan, pixel_hash
 from kd_steps.jobs.cache_filling import fill
@@ -85,7 +85,7 @@ def filled(params, folder, model, images, plan):
 
 
 def errors_against_live(params, model, cache, drawn, plan):
-    """The largest errors of all records against a teacher that answers the drawn views now, one by one."""
+    """The largest errors of all stored targets against a teacher that answers the drawn views now, one by one."""
     from kd_steps.adapters.yolo.teach.answering import frozen
 
     everything = params.cache_logits.model_copy(update={"score_threshold": 0.0, "max_anchors": sum(cache.header.cells)})
@@ -93,11 +93,11 @@ def errors_against_live(params, model, cache, drawn, plan):
     for index, image in enumerate(drawn.images):
         for view in plan.all_views():
             sample = drawn.view(index, view)
-            (now,) = live.records(sample["img"][None], [pixel_hash(sample["img"].numpy())])
-            stored = cache.record(image.digest, view)
+            (now,) = live.targets(sample["img"][None], [pixel_hash(sample["img"].numpy())])
+            stored = cache.targets(image.digest, view)
             assert stored.pixel_hash == now.pixel_hash
             limits = cache.header.score_threshold, cache.header.max_anchors
-            found.append(record_errors(stored, now, SIDE_PX, *limits))
+            found.append(target_errors(stored, now, SIDE_PX, *limits))
     return largest(found)
 
 
@@ -137,12 +137,12 @@ def content(sample, teacher=True):
     tensors = [sample[name] for name in ("img", "cls", "bboxes", "batch_idx")]
     found = [sample["im_file"], sample["labelled"], *(t.numpy().tobytes() for t in tensors)]
     if teacher:
-        record = sample["teacher"]
-        arrays = [record.many.anchors, record.many.class_logits, record.many.box_bins]
-        if record.one is not None:
-            arrays += [record.one.anchors, record.one.class_logits, record.one.box_bins]
-        arrays += [record.neck.attention, record.neck.pooled, record.neck.rows, *record.neck.vectors]
-        found += [record.pixel_hash, *(np.ascontiguousarray(array).tobytes() for array in arrays)]
+        targets = sample["teacher"]
+        arrays = [targets.one_to_many.anchors, targets.one_to_many.class_logits, targets.one_to_many.box_bins]
+        if targets.one_to_one is not None:
+            arrays += [targets.one_to_one.anchors, targets.one_to_one.class_logits, targets.one_to_one.box_bins]
+        arrays += [targets.neck.attention, targets.neck.pooled, targets.neck.rows, *targets.neck.vectors]
+        found += [targets.pixel_hash, *(np.ascontiguousarray(array).tobytes() for array in arrays)]
     return found
 
 

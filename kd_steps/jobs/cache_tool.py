@@ -130,10 +130,10 @@ def _asking_all(params: Params, header: CacheHeader) -> Params:
 def _compare(
     cache: TeacherCache, teacher: Teacher, views: ViewDataset, keys: Sequence[ViewOfImage], batch: int
 ) -> Iterator[tuple[AnswerErrors, str]]:
-    """The errors of each view's record, and the view's name where its pixels are others than the teacher saw."""
+    """The errors of each view's targets, and the view's name where its pixels are others than the teacher saw."""
     import torch
 
-    from kd_steps.core.cache.answer_errors import record_errors
+    from kd_steps.core.cache.answer_errors import target_errors
     from kd_steps.core.detect.views import pixel_hash
 
     header, places = cache.header, {image.digest: place for place, image in enumerate(views.images)}
@@ -141,12 +141,12 @@ def _compare(
         part = keys[start : start + batch]
         drawn = [views.view(places[key.image], key.view) for key in part]
         pixels = torch.stack([one["img"] for one in drawn])
-        answers = teacher.records(pixels, [pixel_hash(one) for one in pixels.numpy()])
+        answers = teacher.targets(pixels, [pixel_hash(one) for one in pixels.numpy()])
         for key, now in zip(part, answers, strict=True):
-            stored, kept = cache.record(key.image, key.view), cache.sample(key.image, key.view)
+            stored, kept = cache.targets(key.image, key.view), cache.sample(key.image, key.view)
             same = stored.pixel_hash == now.pixel_hash and (kept is None or pixel_hash(kept[0]) == stored.pixel_hash)
             name = "" if same else f"{views.images[places[key.image]].path}: {key.view}"
-            yield record_errors(stored, now, header.imgsz_px, header.score_threshold, header.max_anchors), name
+            yield target_errors(stored, now, header.imgsz_px, header.score_threshold, header.max_anchors), name
 
 
 def verdict_lines(report: dict[str, Any]) -> list[str]:

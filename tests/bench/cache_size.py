@@ -108,11 +108,11 @@ def filled(side_px: int, content: dict[str, Any], folder: Path) -> tuple[Any, An
 
 
 def errors(side_px: int, cache: Any, views: Any) -> dict[str, Any]:
-    """Largest errors of every stored record against the teacher's answer now, to one view at a time."""
+    """Largest errors of all stored targets against the teacher's answer now, to one view at a time."""
     import torch
 
     from kd_steps.adapters.yolo.teach.answering import frozen
-    from kd_steps.core.cache.answer_errors import largest, record_errors
+    from kd_steps.core.cache.answer_errors import largest, target_errors
 
     _, model = setting.teacher()
     content = {**CONTENTS["everything"], "score_threshold": 0.0, "max_anchors": sum(cache.header.cells)}
@@ -120,8 +120,8 @@ def errors(side_px: int, cache: Any, views: Any) -> dict[str, Any]:
     limits = cache.header.score_threshold, cache.header.max_anchors
     for key in cache.keys:
         pixels, _ = cache.sample(key.image, key.view)
-        (now,) = live.records(torch.from_numpy(pixels.copy())[None], [0])
-        found.append(record_errors(cache.record(key.image, key.view), now, side_px, *limits))
+        (now,) = live.targets(torch.from_numpy(pixels.copy())[None], [0])
+        found.append(target_errors(cache.targets(key.image, key.view), now, side_px, *limits))
     return {"precision": cache.precision(0), **asdict(largest(found))}
 
 
@@ -155,7 +155,7 @@ def threads_over_processes(side_px: int, views: Any) -> dict[str, Any]:
         started = time.perf_counter()
         for start in range(0, len(wanted), batch):
             samples = [views.view(index, view) for index, view in wanted[start : start + batch]]
-            teacher.records(torch.stack([sample["img"] for sample in samples]), [0] * len(samples))
+            teacher.targets(torch.stack([sample["img"] for sample in samples]), [0] * len(samples))
         return time.perf_counter() - started
 
     def processes() -> float:
@@ -225,7 +225,7 @@ def memory_of(kind: str, pictures: int, folder: Path) -> dict[str, float]:
     def read() -> None:
         cache = TeacherCache(folder, header, keys)
         for place in np.random.default_rng(0).permutation(len(keys)).tolist():
-            cache.record(keys[place].image, keys[place].view)
+            cache.targets(keys[place].image, keys[place].view)
             cache.sample(keys[place].image, keys[place].view)
 
     next(answers(keys[:1]))  # what the libraries take once

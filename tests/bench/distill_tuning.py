@@ -77,8 +77,8 @@ CANDIDATES: dict[str, dict[str, Any]] = {
     "nb 16: class 1, box 0, attention 0": at(16, (1.0, 0.0, 0.0)),
     "nb 16: class 1, box 4, attention 0.5, heavy first": at(16, (1.0, 4.0, 0.5), HEAVY_FIRST),
     "nb 16: class 2, box 4, attention 2, labels alone at last": at(16, (2.0, 4.0, 2.0), LABELS_AT_LAST),
-    # From here on the class term also holds the student to the teacher's silence.
-    "nb 16: class 1, box 8, attention 0, silence": at(16, (1.0, 8.0, 0.0)),
+    # From here on the class term has the background term beside it.
+    "nb 16: class 1, box 8, attention 0, background term": at(16, (1.0, 8.0, 0.0)),
     "nb 16: class 1, box 8, attention 0, clip 20": at(16, (1.0, 8.0, 0.0), clip_norm=10.0),
     "plain, nb 16, clip 20": at(16, (0.0, 0.0, 0.0), clip_norm=20.0),
     "nb 16: class 1, box 8, attention 0, labels alone at last": at(16, (1.0, 8.0, 0.0), LABELS_AT_LAST),

@@ -64,20 +64,21 @@ def test_the_cache_holds_the_mean_of_both(project):
     views = view_source(params, images, plan, header.augmentation_digest)
     for view in plan.all_views():
         sample = views.view(0, view)
-        stored = cache.record(images[0].digest, view)
+        stored = cache.targets(images[0].digest, view)
         first, second = (
-            frozen(asking, one).records(sample["img"][None], [0])[0].many for one in (model, decided_model(2).float())
+            frozen(asking, one).targets(sample["img"][None], [0])[0].one_to_many
+            for one in (model, decided_model(2).float())
         )
         mean = 0.25 * scores(first) + 0.75 * scores(second)
-        assert scores(stored.many) == pytest.approx(mean[stored.many.anchors], abs=2e-3)
-        assert (mean.max(axis=1) > 0.0102).sum() <= len(stored.many.anchors) <= (mean.max(axis=1) > 0.0098).sum()
+        assert scores(stored.one_to_many) == pytest.approx(mean[stored.one_to_many.anchors], abs=2e-3)
+        assert (mean.max(axis=1) > 0.0102).sum() <= len(stored.one_to_many.anchors) <= (mean.max(axis=1) > 0.0098).sum()
 
 
 def scores(answer):
     return 1 / (1 + np.exp(-answer.class_logits.astype(np.float64)))
 
 
-def test_every_voice_counts_for_what_the_cache_is(project):
+def test_every_teachers_weight_counts_for_what_the_cache_is(project):
     from kd_steps.adapters.yolo.teach.answering import asked_sha256
 
     sidecar, entry = read_sidecar(project / "models/teacher"), more(project)

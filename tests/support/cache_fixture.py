@@ -8,7 +8,7 @@ from kd_steps.core.cache.header import CacheHeader
 from kd_steps.core.cache.rows import AnsweredView
 from kd_steps.core.detect.answers import Answer, score_ceiling
 from kd_steps.core.detect.neck import NeckAnswer, by_level
-from kd_steps.core.detect.teacher_targets import TeacherRecord
+from kd_steps.core.detect.teacher_targets import TeacherTargets
 
 HALF = 2**-11  # of a value: rounding to half precision
 VECTOR_STEP = 0.501 / 127  # of a vector's largest channel: rounding to a signed byte
@@ -64,18 +64,18 @@ def made_up_view(random, header, count):
         vectors=tuple(vectors) if header.max_vectors else (),
     )
     one = made_up_answer(random, header, max(count - 2, 0)) if header.two_branches else None
-    record = TeacherRecord(int(random.integers(0, 2**64, dtype=np.uint64)), many, one, neck, header.cells)
+    targets = TeacherTargets(int(random.integers(0, 2**64, dtype=np.uint64)), many, one, neck, header.cells)
     pixels = random.integers(0, 256, (3, header.imgsz_px, header.imgsz_px)).astype(np.uint8)
-    return AnsweredView(record, pixels, random.random((int(random.integers(0, 4)), 5)).astype(np.float32))
+    return AnsweredView(targets, pixels, random.random((int(random.integers(0, 4)), 5)).astype(np.float32))
 
 
-def require_same_record(got, put):
-    """Check that a stored record is what was put in, as exactly as its columns say."""
+def require_same_targets(got, put):
+    """Check that stored targets are what was put in, as exactly as its columns say."""
     assert (got.pixel_hash, got.cells) == (put.pixel_hash, put.cells)
-    require_same_answer(got.many, put.many)
-    assert (got.one is None) is (put.one is None)
-    if put.one is not None:
-        require_same_answer(got.one, put.one)
+    require_same_answer(got.one_to_many, put.one_to_many)
+    assert (got.one_to_one is None) is (put.one_to_one is None)
+    if put.one_to_one is not None:
+        require_same_answer(got.one_to_one, put.one_to_one)
     assert got.neck.attention.shape == put.neck.attention.shape
     assert np.allclose(got.neck.attention, put.neck.attention, rtol=0, atol=0.51 / 255)
     require_close(got.neck.pooled, put.neck.pooled)

@@ -5,7 +5,7 @@ import torch
 from kd_steps.core.detect.answers import sparse_answers
 from kd_steps.core.detect.neck import neck_answers
 from kd_steps.core.detect.outputs import BranchOutputs, DetectorOutputs
-from kd_steps.core.detect.teacher_targets import TeacherRecord, batch_records
+from kd_steps.core.detect.teacher_targets import TeacherTargets, batch_targets
 from kd_steps.core.distill.neck_adapters import NeckAdapters
 from kd_steps.core.distill.terms import TermWeights
 
@@ -47,8 +47,8 @@ def teacher(seed=1, threshold=0.3, two_branches=False, max_vectors=5, attention=
     many, one = (sparse_answers(*dense(seed + i, **shape), threshold, 300) for i in (0, 200))
     necks = neck_answers(neck(seed + 50, THEIRS), many, attention, pooled, max_vectors)
     cells = tuple(side**2 for side in SIDES)
-    return batch_records(
-        [TeacherRecord(0, many[i], one[i] if two_branches else None, necks[i], cells) for i in range(len(many))]
+    return batch_targets(
+        [TeacherTargets(0, many[i], one[i] if two_branches else None, necks[i], cells) for i in range(len(many))]
     )
 
 

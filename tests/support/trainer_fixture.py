@@ -25,19 +25,19 @@ class Answers:
         from kd_steps.core.detect.views import pixel_hash
 
         teacher, views = frozen(params, decided_model(seed)), view_source(params, images, plan, digest)
-        self.records, self.asked, self.keeps_views = {}, [], False
+        self.stored, self.asked, self.keeps_views = {}, [], False
         for index, image in enumerate(images):
             for view in plan.all_views():
                 sample = views.view(index, view)
                 pixels = torch.as_tensor(sample["img"])[None]
-                self.records[image.digest, view] = teacher.records(pixels, [pixel_hash(sample["img"].numpy())])[0]
+                self.stored[image.digest, view] = teacher.targets(pixels, [pixel_hash(sample["img"].numpy())])[0]
 
     def sample(self, image, view):
         return None
 
-    def record(self, image, view):
+    def targets(self, image, view):
         self.asked.append((image, view))
-        return self.records[image, view]
+        return self.stored[image, view]
 
 
 class PoisonedAnswers(Answers):
@@ -45,10 +45,10 @@ class PoisonedAnswers(Answers):
 
     def poison(self, image, view):
         """Poison the answer to a view; the good one, to be put back."""
-        good = self.records[image, view]
-        bins = np.array(good.many.box_bins, np.float32)
+        good = self.stored[image, view]
+        bins = np.array(good.one_to_many.box_bins, np.float32)
         bins[0, 0, 0] = np.nan
-        self.records[image, view] = replace(good, many=replace(good.many, box_bins=bins))
+        self.stored[image, view] = replace(good, one_to_many=replace(good.one_to_many, box_bins=bins))
         return good
 
 
@@ -57,12 +57,12 @@ class DeadlyAnswers(Answers):
 
     deadly = stopping = None
 
-    def record(self, image, view):
+    def targets(self, image, view):
         if len(self.asked) == self.deadly:
             os.kill(os.getpid(), signal.SIGKILL)
         if len(self.asked) == self.stopping:
             raise KeyboardInterrupt
-        return super().record(image, view)
+        return super().targets(image, view)
 
 
 def training_of(project, folder, answers=Answers, weights=None, epochs=2, model_seed=5, plan_epochs=None, **changes):

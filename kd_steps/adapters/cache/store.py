@@ -29,8 +29,8 @@ from kd_steps.adapters.cache.shards import (
 from kd_steps.adapters.files import read_json, write_json
 from kd_steps.core.cache.header import ASSISTANT_CACHES, VIEW_COUNTS, CacheHeader
 from kd_steps.core.cache.keys import CacheKeys, ViewOfImage, shard_prefix
-from kd_steps.core.cache.rows import AnsweredView, unpack_record, unpack_sample
-from kd_steps.core.detect.teacher_targets import TeacherRecord
+from kd_steps.core.cache.rows import AnsweredView, unpack_sample, unpack_targets
+from kd_steps.core.detect.teacher_targets import TeacherTargets
 from kd_steps.core.detect.views import View
 
 HEADER = "header.json"
@@ -239,13 +239,13 @@ class TeacherCache:
         """The number format that the teacher answered a key in, by the key's place."""
         return self._precisions[bisect.bisect_right(self._ends, place)]
 
-    def record(self, image: str, view: View) -> TeacherRecord:
+    def targets(self, image: str, view: View) -> TeacherTargets:
         """The teacher's answer to a view of a picture.
 
         Raises:
             CacheError: the cache does not hold that view.
         """
-        return unpack_record(self._row(image, view), self.header)
+        return unpack_targets(self._row(image, view), self.header)
 
     def sample(self, image: str, view: View) -> tuple[Any, Any] | None:
         """The view itself, where pixels are kept.

@@ -64,7 +64,10 @@ def require_finite_answer(outputs: DetectorOutputs) -> None:
     Raises:
         NotFiniteError: an output is NaN or infinite.
     """
-    branches = {"one-to-many": outputs.many, **({"one-to-one": outputs.one} if outputs.one else {})}
+    branches = {
+        "one-to-many": outputs.one_to_many,
+        **({"one-to-one": outputs.one_to_one} if outputs.one_to_one else {}),
+    }
     for name, branch in branches.items():
         sound = {"class logits": _finite(branch.class_logits), "boxes": _finite(branch.boxes)}
         if wrong := [what for what, is_sound in sound.items() if not is_sound]:

@@ -24,7 +24,7 @@ from ultralytics.utils import IterableSimpleNamespace
 from kd_steps.adapters.yolo.mosaic import Partners, draw_from
 from kd_steps.core.data.sample import LabelledImage
 from kd_steps.core.detect.class_rows import replay_draws
-from kd_steps.core.detect.teacher_targets import TeacherRecord, batch_records
+from kd_steps.core.detect.teacher_targets import TeacherTargets, batch_targets
 from kd_steps.core.detect.views import View, ViewPlan, pixel_hash, view_key
 
 CLOSED = {"mosaic": 0.0, "mixup": 0.0, "cutmix": 0.0, "copy_paste": 0.0}
@@ -34,7 +34,7 @@ class ViewMismatchError(ValueError):
     """The student sees other pixels than the teacher saw; the message names the picture, the view and the mend."""
 
 
-class Records(Protocol):
+class StoredTargets(Protocol):
     """Gives the teacher's answer to a view of a picture; and the view with its labels, where views are kept.
 
     The pixels are the caller's own, to write to as well.
@@ -43,7 +43,7 @@ class Records(Protocol):
     @property
     def keeps_views(self) -> bool: ...
 
-    def record(self, image: str, view: View) -> TeacherRecord: ...
+    def targets(self, image: str, view: View) -> TeacherTargets: ...
 
     def sample(self, image: str, view: View) -> tuple[NDArray[np.uint8], NDArray[np.float32]] | None: ...
 
@@ -113,7 +113,7 @@ class ViewDataset(LabelledDataset):
         plan: ViewPlan,
         seed: int,
         augmentation_digest: str,
-        teacher: Records | None = None,
+        teacher: StoredTargets | None = None,
         **options: Any,
     ) -> None:
         self.plan, self.seed, self.augmentation_digest, self.teacher = plan, seed, augmentation_digest, teacher
@@ -158,16 +158,16 @@ class ViewDataset(LabelledDataset):
         draw_from(Partners(self, own_kind), transforms)
         return transforms
 
-    def _checked_answer(self, image: LabelledImage, view: View, found: int) -> TeacherRecord:
+    def _checked_answer(self, image: LabelledImage, view: View, found: int) -> TeacherTargets:
         assert self.teacher is not None
-        record = self.teacher.record(image.digest, view)
-        if record.pixel_hash != found:
+        targets = self.teacher.targets(image.digest, view)
+        if targets.pixel_hash != found:
             raise ViewMismatchError(
                 f"{image.path}: {view} has other pixels than the teacher saw (hash {found:016x} against "
-                f"{record.pixel_hash:016x}), though pictures, gains, seed and versions agree; the cache is not of this "
-                "machine's image libraries: remove its folder and run `dvc repro`"
+                f"{targets.pixel_hash:016x}), though pictures, gains, seed and versions agree; the cache is not of "
+                "this machine's image libraries: remove its folder and run `dvc repro`"
             )
-        return record
+        return targets
 
     @staticmethod
     def collate_fn(batch: list[dict[str, Any]]) -> dict[str, Any]:
@@ -177,11 +177,11 @@ class ViewDataset(LabelledDataset):
             Ultralytics' batch; ``labelled``, bool of shape (batch,); ``teacher``, where the samples have answers.
         """
         labelled = torch.tensor([sample.pop("labelled") for sample in batch])
-        records = [sample.pop("teacher") for sample in batch if "teacher" in sample]
+        targets = [sample.pop("teacher") for sample in batch if "teacher" in sample]
         collated: dict[str, Any] = YOLODataset.collate_fn(batch)
         collated["labelled"] = labelled
-        if records:
-            collated["teacher"] = batch_records(records)
+        if targets:
+            collated["teacher"] = batch_targets(targets)
         return collated
 
 

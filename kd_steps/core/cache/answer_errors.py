@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from kd_steps.core.detect.answers import Answer, keep_anchors
 from kd_steps.core.detect.neck import NeckAnswer
 from kd_steps.core.detect.outputs import decode_sides
-from kd_steps.core.detect.teacher_targets import TeacherRecord
+from kd_steps.core.detect.teacher_targets import TeacherTargets
 
 
 @dataclass(frozen=True)
@@ -48,10 +48,10 @@ def largest(errors: Sequence[AnswerErrors]) -> AnswerErrors:
     return AnswerErrors(anchors=sum(e.anchors for e in errors), **found)
 
 
-def record_errors(
-    stored: TeacherRecord, now: TeacherRecord, imgsz_px: int, score_threshold: float, max_anchors: int
+def target_errors(
+    stored: TeacherTargets, now: TeacherTargets, imgsz_px: int, score_threshold: float, max_anchors: int
 ) -> AnswerErrors:
-    """Errors of a stored record.
+    """Errors of stored targets.
 
     Args:
         stored: as it came out of the cache.
@@ -61,9 +61,9 @@ def record_errors(
         max_anchors: most anchors kept.
     """
     strides_px = np.concatenate([np.full(cells, imgsz_px / math.sqrt(cells)) for cells in stored.cells])
-    errors = [_answer_errors(stored.many, now.many, strides_px, score_threshold, max_anchors)]
-    if stored.one is not None and now.one is not None:
-        errors.append(_answer_errors(stored.one, now.one, strides_px, score_threshold, max_anchors))
+    errors = [_answer_errors(stored.one_to_many, now.one_to_many, strides_px, score_threshold, max_anchors)]
+    if stored.one_to_one is not None and now.one_to_one is not None:
+        errors.append(_answer_errors(stored.one_to_one, now.one_to_one, strides_px, score_threshold, max_anchors))
     return largest([*errors, _neck_errors(stored, now)])
 
 
@@ -88,10 +88,10 @@ def _answer_errors(
     )
 
 
-def _neck_errors(stored: TeacherRecord, now: TeacherRecord) -> AnswerErrors:
+def _neck_errors(stored: TeacherTargets, now: TeacherTargets) -> AnswerErrors:
     """Errors of what the neck shows."""
     then, today = stored.neck, now.neck
-    before, after = _vectors_by_anchor(then, stored.many), _vectors_by_anchor(today, now.many)
+    before, after = _vectors_by_anchor(then, stored.one_to_many), _vectors_by_anchor(today, now.one_to_many)
     both = before.keys() & after.keys()
     return AnswerErrors(
         attention=_largest(then.attention - today.attention),

@@ -22,7 +22,8 @@ class CacheHeader:
     """What a cache's content depends on.
 
     Attributes:
-        teacher_sha256: of the teacher's weight file; of several teachers, over all their weight files and voices.
+        teacher_sha256: of the teacher's weight file; of several teachers, over the files, weights and classes
+            of all.
         contract_digest: of the preprocessing contract.
         augmentation_digest: of the augmentation gains.
         dataset_digest: of the training pictures and their labels; mosaic partners come from all of them.

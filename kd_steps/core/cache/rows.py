@@ -13,7 +13,7 @@ from kd_steps.core.cache.header import CacheHeader
 from kd_steps.core.cache.quantise import pack_bins, pack_vectors, packed_size, unpack_bins, unpack_vectors
 from kd_steps.core.detect.answers import Answer, score_ceiling
 from kd_steps.core.detect.neck import NeckAnswer, by_level
-from kd_steps.core.detect.teacher_targets import TeacherRecord
+from kd_steps.core.detect.teacher_targets import TeacherTargets
 
 Column = Callable[[str], Any]  # gives the stored bytes of a column
 
@@ -23,25 +23,25 @@ class AnsweredView:
     """What the cache keeps of a view.
 
     Attributes:
-        record: the teacher's answer.
+        targets: the teacher's answer.
         pixels: the view, uint8 of shape (3, height, width), RGB.
         labels: its objects, float32 of shape (n, 5): class, centre, width and height as shares of the view.
     """
 
-    record: TeacherRecord
+    targets: TeacherTargets
     pixels: NDArray[np.uint8]
     labels: NDArray[np.float32]
 
 
 def pack_row(answered: AnsweredView, header: CacheHeader) -> dict[str, Any]:
     """The columns of a row, pixels as they are."""
-    record, neck = answered.record, answered.record.neck
-    many = _pack_answer(record.many)
-    one = _pack_answer(record.one) if record.one is not None else (b"", b"", b"")
+    targets, neck = answered.targets, answered.targets.neck
+    one_to_many = _pack_answer(targets.one_to_many)
+    one_to_one = _pack_answer(targets.one_to_one) if targets.one_to_one is not None else (b"", b"", b"")
     return {
-        "pixel_hash": record.pixel_hash,
-        **dict(zip(("anchors", "class_logits", "box_bins"), many, strict=True)),
-        **dict(zip(("one2one_anchors", "one2one_logits", "one2one_bins"), one, strict=True)),
+        "pixel_hash": targets.pixel_hash,
+        **dict(zip(("anchors", "class_logits", "box_bins"), one_to_many, strict=True)),
+        **dict(zip(("one2one_anchors", "one2one_logits", "one2one_bins"), one_to_one, strict=True)),
         "attention": np.rint(neck.attention * 255).astype(np.uint8).tobytes(),
         "pooled": neck.pooled.astype(np.float16).tobytes(),
         "vector_rows": neck.rows.astype(np.int32).tobytes(),
@@ -51,16 +51,16 @@ def pack_row(answered: AnsweredView, header: CacheHeader) -> dict[str, Any]:
     }
 
 
-def unpack_record(column: Column, header: CacheHeader) -> TeacherRecord:
+def unpack_targets(column: Column, header: CacheHeader) -> TeacherTargets:
     """The teacher's answer of a row."""
     names = ("anchors", "class_logits", "box_bins")
-    many = _unpack_answer([column(name) for name in names], header)
-    one = [column(name) for name in ("one2one_anchors", "one2one_logits", "one2one_bins")]
-    return TeacherRecord(
+    one_to_many = _unpack_answer([column(name) for name in names], header)
+    one_to_one = [column(name) for name in ("one2one_anchors", "one2one_logits", "one2one_bins")]
+    return TeacherTargets(
         pixel_hash=column("pixel_hash"),
-        many=many,
-        one=_unpack_answer(one, header) if header.two_branches else None,
-        neck=_unpack_neck(column, many, header),
+        one_to_many=one_to_many,
+        one_to_one=_unpack_answer(one_to_one, header) if header.two_branches else None,
+        neck=_unpack_neck(column, one_to_many, header),
         cells=header.cells,
     )
 
@@ -83,10 +83,10 @@ def _unpack_answer(stored: list[Any], header: CacheHeader) -> Answer:
     return Answer(anchors, logits, unpack_bins(stored[2], len(anchors), header.bins), ceiling)
 
 
-def _unpack_neck(column: Column, many: Answer, header: CacheHeader) -> NeckAnswer:
+def _unpack_neck(column: Column, head: Answer, header: CacheHeader) -> NeckAnswer:
     rows = np.frombuffer(column("vector_rows"), np.int32)
     stored, vectors = memoryview(column("vectors")), []
-    inside = by_level(many.anchors[rows], header.cells)
+    inside = by_level(head.anchors[rows], header.cells)
     for cells, channels in zip(inside, header.neck_channels, strict=True) if header.max_vectors else ():
         vectors.append(unpack_vectors(stored, len(cells), channels))
         stored = stored[packed_size(len(cells), channels) :]

@@ -22,13 +22,13 @@ class DetectorOutputs:
     """What the terms compare with the teacher.
 
     Attributes:
-        many: the head; of a head with two branches, the one-to-many branch, whose gradient reaches the neck.
-        one: the one-to-one branch, or None.
+        one_to_many: the head; of a head with two branches, the one-to-many branch, whose gradient reaches the neck.
+        one_to_one: the one-to-one branch, or None.
         features: the neck's outputs, one map a level, (batch, channels, height, width).
     """
 
-    many: BranchOutputs
-    one: BranchOutputs | None
+    one_to_many: BranchOutputs
+    one_to_one: BranchOutputs | None
     features: Sequence[Tensor]
 
 

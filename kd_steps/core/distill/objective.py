@@ -8,10 +8,10 @@ from torch import Tensor
 from kd_steps.core.detect.answers import AnswerBatch, kept_anchors, student_at
 from kd_steps.core.detect.neck import NeckBatch, VectorBatch, pooled_channels, vectors_at
 from kd_steps.core.detect.outputs import BranchOutputs, DetectorOutputs, decode_sides, top_score
-from kd_steps.core.detect.teacher_targets import TeacherBatch
+from kd_steps.core.detect.teacher_targets import TargetBatch
 from kd_steps.core.distill.losses.attention_term import channel_attention_term, spatial_attention_term
 from kd_steps.core.distill.losses.box_term import bin_term, decoded_term
-from kd_steps.core.distill.losses.class_term import class_term, silence_term
+from kd_steps.core.distill.losses.class_term import background_term, class_term
 from kd_steps.core.distill.losses.difficulty import class_gap, harder_first
 from kd_steps.core.distill.losses.feature_term import cwd_term, l2_term, pkd_term
 from kd_steps.core.distill.losses.relational_term import relational_term
@@ -21,7 +21,7 @@ from kd_steps.core.distill.terms import TermWeights
 
 def distillation_terms(
     student: DetectorOutputs,
-    teacher: TeacherBatch,
+    teacher: TargetBatch,
     weights: TermWeights,
     temperature: float,
     adapters: NeckAdapters | None = None,
@@ -48,9 +48,9 @@ def distillation_terms(
     factors = weights.by_name()
     found: dict[str, Tensor] = {}
     if weights.class_weight or weights.box_weight:
-        found["kd_class"], found["kd_box"] = _head_terms(student.many, teacher.many, weights, temperature)
-        if student.one is not None and teacher.one is not None:
-            final = _head_terms(student.one, teacher.one, weights, temperature)
+        found["kd_class"], found["kd_box"] = _head_terms(student.one_to_many, teacher.one_to_many, weights, temperature)
+        if student.one_to_one is not None and teacher.one_to_one is not None:
+            final = _head_terms(student.one_to_one, teacher.one_to_one, weights, temperature)
             found["kd_class"], found["kd_box"] = found["kd_class"] + final[0], found["kd_box"] + final[1]
     found |= _neck_terms(student, teacher, weights, adapters)
     return {name: factors[name] * found[name] for name in weights.names()}
@@ -69,11 +69,13 @@ def _head_terms(
     else:
         box = decoded_term(decode_sides(student_bins), decode_sides(teacher.box_bins), score)
     spoken = class_term(student_logits, teacher.class_logits, temperature)
-    return spoken + silence_term(known, kept_anchors(teacher, known.shape[2]), teacher.ceiling, said, temperature), box
+    return spoken + background_term(
+        known, kept_anchors(teacher, known.shape[2]), teacher.ceiling, said, temperature
+    ), box
 
 
 def _neck_terms(
-    student: DetectorOutputs, answers: TeacherBatch, weights: TermWeights, adapters: NeckAdapters | None
+    student: DetectorOutputs, answers: TargetBatch, weights: TermWeights, adapters: NeckAdapters | None
 ) -> dict[str, Tensor]:
     """The terms that compare what the necks show, without their multipliers."""
     features, teacher = student.features, answers.neck
@@ -108,7 +110,7 @@ def _require_content(teacher: NeckBatch, weights: TermWeights) -> None:
 
 
 def _feature_term(
-    student: DetectorOutputs, teacher: TeacherBatch, weights: TermWeights, adapters: NeckAdapters
+    student: DetectorOutputs, teacher: TargetBatch, weights: TermWeights, adapters: NeckAdapters
 ) -> Tensor:
     features, vectors = student.features, teacher.neck.vectors
     if len(weights.feature_levels) != len(features):
@@ -118,7 +120,9 @@ def _feature_term(
         adapted = adapters.vectors[level](vectors_at(maps, own).float())
         match weights.feature_kind:
             case "l2":
-                term = l2_term(adapted, own.values, _vector_weights(student.many, teacher.many, own, first, weights))
+                term = l2_term(
+                    adapted, own.values, _vector_weights(student.one_to_many, teacher.one_to_many, own, first, weights)
+                )
             case "cwd":
                 term = cwd_term(adapted, own.values, weights.feature_temperature)
             case "pkd":

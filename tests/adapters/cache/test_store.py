@@ -9,7 +9,7 @@ from multiprocessing import get_context
 
 import numpy as np
 import pytest
-from cache_fixture import require_same_record
+from cache_fixture import require_same_targets
 from cache_writer import HEADER, IMAGES, KEYS, SHARD_VIEWS, Answers, fill, view_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -41,7 +41,7 @@ def test_round_trip(tmp_path, content):
     cache = TeacherCache(tmp_path, header, KEYS)
     for key in KEYS:
         put = view_of(key, header)
-        require_same_record(cache.record(key.image, key.view), put.record)
+        require_same_targets(cache.targets(key.image, key.view), put.targets)
         kept = cache.sample(key.image, key.view)
         assert (kept is None) is (not header.pixels)
         if kept is not None:
@@ -49,7 +49,9 @@ def test_round_trip(tmp_path, content):
             assert np.array_equal(kept[1], put.labels)
             kept[0][:] = 0  # the caller's own
             assert np.array_equal(cache.sample(key.image, key.view)[0], put.pixels)
-    assert any(len(view_of(key, header).record.many.anchors) == 0 for key in KEYS), "one without anchors is among them"
+    assert any(len(view_of(key, header).targets.one_to_many.anchors) == 0 for key in KEYS), (
+        "one without anchors is among them"
+    )
     assert any(len(view_of(key, header).labels) == 0 for key in KEYS), "one without objects is among them"
     assert cache.bytes == sum(path.stat().st_size for path in tmp_path.glob("*.arrow"))
 
@@ -127,7 +129,7 @@ def test_other_sizes_of_shards_leave_nothing_stale(tmp_path, sizes):
     assert {path.stem for path in tmp_path.glob("*.arrow")} == planned
     assert {path.stem for path in tmp_path.glob("shard-*.sha256")} == planned
     cache = TeacherCache(tmp_path, HEADER, KEYS)
-    assert all(cache.record(key.image, key.view).pixel_hash == view_of(key).record.pixel_hash for key in KEYS)
+    assert all(cache.targets(key.image, key.view).pixel_hash == view_of(key).targets.pixel_hash for key in KEYS)
 
 
 def test_more_shards_than_three_digits_tell_are_read_in_their_order(tmp_path):
@@ -137,7 +139,7 @@ def test_more_shards_than_three_digits_tell_are_read_in_their_order(tmp_path):
     write_shards(tmp_path, header, keys, 1, "fp32", Answers(header), lambda count, fresh: None)
     cache = TeacherCache(tmp_path, header, keys)
     for key in (*keys[99:103], *keys[-3:]):
-        assert cache.record(key.image, key.view).pixel_hash == view_of(key, header).record.pixel_hash
+        assert cache.targets(key.image, key.view).pixel_hash == view_of(key, header).targets.pixel_hash
 
 
 def test_writing_takes_no_more_memory_for_a_larger_shard(tmp_path):
@@ -174,7 +176,7 @@ def test_another_schedule_asks_only_for_the_views_that_are_new(folder, tmp_path,
         p.name: p.read_bytes() for p in (tmp_path / "fresh").iterdir()
     }
     cache = TeacherCache(folder, header, keys)
-    assert all(cache.record(key.image, key.view).pixel_hash == view_of(key).record.pixel_hash for key in keys)
+    assert all(cache.targets(key.image, key.view).pixel_hash == view_of(key).targets.pixel_hash for key in keys)
 
 
 def test_answers_of_another_number_format_are_kept(folder):
@@ -196,12 +198,12 @@ def test_copies_of_a_picture_share_its_answers(folder):
     copies = CacheKeys([*IMAGES, IMAGES[2], IMAGES[0]], views)
     assert copies[:] == KEYS[:]
     key = KEYS[7]
-    record = TeacherCache(folder, HEADER, copies).record(key.image, key.view)
-    assert record.pixel_hash == view_of(key).record.pixel_hash
+    targets = TeacherCache(folder, HEADER, copies).targets(key.image, key.view)
+    assert targets.pixel_hash == view_of(key).targets.pixel_hash
 
 
 def hashes_in_a_worker(cache):
-    return [cache.record(key.image, key.view).pixel_hash for key in KEYS]
+    return [cache.targets(key.image, key.view).pixel_hash for key in KEYS]
 
 
 def test_a_worker_process_maps_the_cache_itself(folder):

@@ -221,10 +221,10 @@ def test_no_cache_and_an_unknown_view_are_told(folder, tmp_path):
     with pytest.raises(CacheError, match=r"nowhere: no teacher cache; run `dvc repro cache_logits`"):
         TeacherCache(tmp_path / "nowhere", HEADER, KEYS)
     with pytest.raises(CacheError, match="no answer for picture ffffffffffff"):
-        TeacherCache(folder, HEADER, KEYS).record("f" * 64, KEYS[0].view)
+        TeacherCache(folder, HEADER, KEYS).targets("f" * 64, KEYS[0].view)
 
 
 def test_pictures_that_are_others_than_were_answered_are_told(folder):
     others = CacheKeys([f"{number:064x}" for number in range(len(IMAGES))], KEYS.views)
     with pytest.raises(CacheError, match=r"mosaic-000-000\.arrow: batch 0 holds another view than its place says"):
-        TeacherCache(folder, HEADER, others).record(others[0].image, others[0].view)
+        TeacherCache(folder, HEADER, others).targets(others[0].image, others[0].view)

@@ -48,7 +48,7 @@ def test_a_loss_that_is_no_number_stops_with_the_pictures_and_leaves_the_last_go
     assert stored["epoch"] == 0
     assert all(torch.isfinite(value).all() for value in stored["model"].values())
 
-    answers.records[picture.digest, view] = good
+    answers.stored[picture.digest, view] = good
     assert train(run) is not None
     assert [row["epoch"] for row in logged(run)] == ["1", "2", "3"]
     assert len(answers.asked) == asked_before + 16, "the run went on behind the first epoch"
@@ -101,9 +101,9 @@ def test_a_scaler_that_leaves_out_every_step_stops_the_training(training_project
 def broken(outputs, **changes):
     """Outputs of a teacher with one number changed."""
     for name, value in changes.items():
-        values = getattr(outputs.many, name).clone()
+        values = getattr(outputs.one_to_many, name).clone()
         values[0, 0, 0] = value
-        outputs = replace(outputs, many=replace(outputs.many, **{name: values}))
+        outputs = replace(outputs, one_to_many=replace(outputs.one_to_many, **{name: values}))
     return outputs
 
 
@@ -116,13 +116,13 @@ def broken(outputs, **changes):
 )
 def test_a_teacher_that_answers_no_numbers_does_not_pass_for_one_that_sees_nothing(changes, told):
     from kd_steps.adapters.yolo.guards import NotFiniteError
-    from kd_steps.adapters.yolo.teach.teacher import AnswerContent, records_of
+    from kd_steps.adapters.yolo.teach.teacher import AnswerContent, targets_of
 
     asked, sound = AnswerContent(0.01, 300), student()
     with pytest.raises(NotFiniteError, match=rf"the teacher's answer is not finite \({told}\).*precision: fp32"):
-        records_of(broken(sound, **changes), [0] * 3, asked)
+        targets_of(broken(sound, **changes), [0] * 3, asked)
     with pytest.raises(NotFiniteError, match="features of its neck"):
-        records_of(replace(sound, features=[*sound.features[1:], sound.features[0] * torch.nan]), [0] * 3, asked)
+        targets_of(replace(sound, features=[*sound.features[1:], sound.features[0] * torch.nan]), [0] * 3, asked)
 
 
 def test_a_message_names_few_of_many_pictures(tmp_path):
@@ -157,7 +157,7 @@ def test_the_guard_cuts_the_learning_rate_from_the_next_epoch_on_and_a_resume_re
     stopped = replace(guarded, folder=tmp_path / "b")
     with pytest.raises(ValueError, match="in epoch 4"):
         train(stopped)
-    answers.records[run.train[2].digest, run.plan.at(3)] = good
+    answers.stored[run.train[2].digest, run.plan.at(3)] = good
     train(stopped)
     assert [row[columns[0]] for row in logged(stopped)] == [row[columns[0]] for row in logged(guarded)]
 

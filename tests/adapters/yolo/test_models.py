@@ -24,7 +24,7 @@ def heads(model, images):
     from kd_steps.adapters.yolo.teach.teacher import distillable_outputs
 
     found = distillable_outputs(model.eval()(images)[1])
-    return [branch for branch in (found.many, found.one) if branch is not None]
+    return [branch for branch in (found.one_to_many, found.one_to_one) if branch is not None]
 
 
 @pytest.fixture

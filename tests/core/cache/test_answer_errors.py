@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from cache_fixture import FULL, made_up_view
 
-from kd_steps.core.cache.answer_errors import AnswerErrors, largest, record_errors
+from kd_steps.core.cache.answer_errors import AnswerErrors, largest, target_errors
 from kd_steps.core.detect.answers import Answer
-from kd_steps.core.detect.teacher_targets import TeacherRecord
+from kd_steps.core.detect.teacher_targets import TeacherTargets
 
 HEADER = replace(FULL, two_branches=True)
 ANCHORS = sum(HEADER.cells)
@@ -22,15 +22,17 @@ def probability(logits):
 
 def whole(seed=0):
     """An answer with every anchor in it."""
-    return made_up_view(np.random.default_rng(seed), replace(HEADER, max_anchors=ANCHORS), ANCHORS).record
+    return made_up_view(np.random.default_rng(seed), replace(HEADER, max_anchors=ANCHORS), ANCHORS).targets
 
 
-def every(record):
+def every(targets):
     """Both branches with all anchors: the made-up one-to-one branch has two fewer."""
-    return replace(record, one=replace(record.many, class_logits=record.many.class_logits - 0.5))
+    return replace(
+        targets, one_to_one=replace(targets.one_to_many, class_logits=targets.one_to_many.class_logits - 0.5)
+    )
 
 
-def stored(record, threshold=THRESHOLD, most=300):
+def stored(targets, threshold=THRESHOLD, most=300):
     """What a cache would keep of it."""
 
     def cut(answer):
@@ -39,33 +41,33 @@ def stored(record, threshold=THRESHOLD, most=300):
         rows = np.sort(best[scores[best] > threshold])
         return Answer(answer.anchors[rows], answer.class_logits[rows], answer.box_bins[rows], threshold)
 
-    many = cut(record.many)
-    places = np.searchsorted(many.anchors, record.many.anchors[record.neck.rows])
+    many = cut(targets.one_to_many)
+    places = np.searchsorted(many.anchors, targets.one_to_many.anchors[targets.neck.rows])
     there = [i for i, place in enumerate(places) if place < len(many.anchors)]
-    there = [i for i in there if many.anchors[places[i]] == record.many.anchors[record.neck.rows[i]]]
-    anchors = record.many.anchors[record.neck.rows][there]
+    there = [i for i in there if many.anchors[places[i]] == targets.one_to_many.anchors[targets.neck.rows[i]]]
+    anchors = targets.one_to_many.anchors[targets.neck.rows][there]
     levels = np.searchsorted(np.cumsum(HEADER.cells), anchors, side="right")
-    flat = [vector for level in record.neck.vectors for vector in level]
+    flat = [vector for level in targets.neck.vectors for vector in level]
     vectors = tuple(
         np.array([flat[i] for i, level in zip(there, levels, strict=True) if level == number]).reshape(-1, channels)
         for number, channels in enumerate(HEADER.neck_channels)
     )
-    neck = replace(record.neck, rows=places[there].astype(np.int32), vectors=vectors)
-    return TeacherRecord(record.pixel_hash, many, cut(record.one), neck, record.cells)
+    neck = replace(targets.neck, rows=places[there].astype(np.int32), vectors=vectors)
+    return TeacherTargets(targets.pixel_hash, many, cut(targets.one_to_one), neck, targets.cells)
 
 
 def errors(before, now, threshold=THRESHOLD, most=300):
-    return record_errors(before, now, HEADER.imgsz_px, threshold, most)
+    return target_errors(before, now, HEADER.imgsz_px, threshold, most)
 
 
 def test_equal_answers_have_none():
     now = every(whole())
     found = errors(stored(now), now)
-    assert found == AnswerErrors(anchors=len(stored(now).many.anchors) + len(stored(now).one.anchors))
+    assert found == AnswerErrors(anchors=len(stored(now).one_to_many.anchors) + len(stored(now).one_to_one.anchors))
     assert found.anchors > 40
 
 
-@pytest.mark.parametrize("branch", ["many", "one"])
+@pytest.mark.parametrize("branch", ["one_to_many", "one_to_one"])
 def test_a_moved_logit_is_told_as_a_probability(branch):
     now = every(whole())
     before = stored(now)
@@ -81,13 +83,13 @@ def test_a_moved_logit_is_told_as_a_probability(branch):
 def test_a_moved_side_is_told_in_pixels_of_its_level():
     now = every(whole())
     before = stored(now)
-    for row in (0, len(before.many.anchors) - 1):  # of the finest and of the coarsest level
-        bins = before.many.box_bins.copy()
+    for row in (0, len(before.one_to_many.anchors) - 1):  # of the finest and of the coarsest level
+        bins = before.one_to_many.box_bins.copy()
         bins[row, 2] = 0
         bins[row, 2, 5] = 100  # all of the side at five strides
-        old = np.exp(before.many.box_bins[row, 2].astype(np.float64))
-        moved_px = (5 - (old * np.arange(16)).sum() / old.sum()) * STRIDES_PX[before.many.anchors[row]]
-        found = errors(replace(before, many=replace(before.many, box_bins=bins)), now)
+        old = np.exp(before.one_to_many.box_bins[row, 2].astype(np.float64))
+        moved_px = (5 - (old * np.arange(16)).sum() / old.sum()) * STRIDES_PX[before.one_to_many.anchors[row]]
+        found = errors(replace(before, one_to_many=replace(before.one_to_many, box_bins=bins)), now)
         assert found.box_side_px == pytest.approx(abs(moved_px), rel=1e-5)
         assert found.class_probability == 0
 
@@ -95,13 +97,16 @@ def test_a_moved_side_is_told_in_pixels_of_its_level():
 def test_other_anchors_are_told_by_their_distance_from_the_cut():
     now = every(whole())
     before = stored(now)
-    scores = probability(now.many.class_logits.max(axis=1))
-    best = int(scores[before.many.anchors].argmax())
+    scores = probability(now.one_to_many.class_logits.max(axis=1))
+    best = int(scores[before.one_to_many.anchors].argmax())
     left_out = Answer(
-        *(np.delete(a, best, axis=0) for a in (before.many.anchors, before.many.class_logits, before.many.box_bins)),
+        *(
+            np.delete(a, best, axis=0)
+            for a in (before.one_to_many.anchors, before.one_to_many.class_logits, before.one_to_many.box_bins)
+        ),
         THRESHOLD,
     )
-    assert errors(replace(before, many=left_out), now).kept_score == pytest.approx(scores.max() - THRESHOLD)
+    assert errors(replace(before, one_to_many=left_out), now).kept_score == pytest.approx(scores.max() - THRESHOLD)
     assert errors(stored(now, threshold=0.25), now).kept_score == pytest.approx(
         max(THRESHOLD - s for s in scores if 0.25 < s <= THRESHOLD), abs=0.06
     )
@@ -109,8 +114,8 @@ def test_other_anchors_are_told_by_their_distance_from_the_cut():
 
 def test_of_the_best_few_the_last_kept_score_is_the_cut():
     now = every(whole())
-    scores = np.sort(probability(now.many.class_logits.max(axis=1)))[::-1]
-    others = np.sort(probability(now.one.class_logits.max(axis=1)))[::-1]
+    scores = np.sort(probability(now.one_to_many.class_logits.max(axis=1)))[::-1]
+    others = np.sort(probability(now.one_to_one.class_logits.max(axis=1)))[::-1]
     found = errors(stored(now, most=5), now, most=7)
     assert found.kept_score == pytest.approx(max(scores[5] - scores[6], others[5] - others[6]))
 

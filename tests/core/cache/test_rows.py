@@ -3,11 +3,11 @@
 from dataclasses import replace
 
 import numpy as np
-from cache_fixture import BARE, FULL, made_up_view, require_same_record
+from cache_fixture import BARE, FULL, made_up_view, require_same_targets
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kd_steps.core.cache.rows import pack_row, unpack_record, unpack_sample
+from kd_steps.core.cache.rows import pack_row, unpack_sample, unpack_targets
 
 
 def made_up(seed, header, count=9):
@@ -16,7 +16,7 @@ def made_up(seed, header, count=9):
 
 def there_and_back(answered, header):
     row = pack_row(answered, header)
-    return row, unpack_record(row.__getitem__, header)
+    return row, unpack_targets(row.__getitem__, header)
 
 
 CONTENT = st.fixed_dictionaries(
@@ -38,7 +38,7 @@ def test_round_trip(seed, content, count):
     header = replace(FULL, **content)
     put = made_up(seed, header, count)
     row, got = there_and_back(put, header)
-    require_same_record(got, put.record)
+    require_same_targets(got, put.targets)
     if header.pixels:
         pixels, labels = unpack_sample(row.__getitem__, header)
         assert np.array_equal(pixels, put.pixels)
@@ -58,11 +58,15 @@ def test_a_view_without_any_anchor_is_still_a_view():
     header = replace(FULL, two_branches=True)
     row, got = there_and_back(made_up(2, header, count=0), header)
     assert row["anchors"] == row["class_logits"] == row["box_bins"] == row["vectors"] == b""
-    assert (got.many.anchors.shape, got.many.class_logits.shape, got.many.box_bins.shape) == ((0,), (0, 3), (0, 4, 16))
+    assert (got.one_to_many.anchors.shape, got.one_to_many.class_logits.shape, got.one_to_many.box_bins.shape) == (
+        (0,),
+        (0, 3),
+        (0, 4, 16),
+    )
     assert [vectors.shape for vectors in got.neck.vectors] == [(0, 5), (0, 7), (0, 3)]
     assert got.neck.attention.shape == (84,)
-    assert got.one is not None
-    assert len(got.one.anchors) == 0
+    assert got.one_to_one is not None
+    assert len(got.one_to_one.anchors) == 0
 
 
 def test_a_view_without_objects_has_no_labels():
@@ -74,13 +78,13 @@ def test_a_view_without_objects_has_no_labels():
 def test_columns_may_be_any_buffer():
     row = pack_row(made_up(4, FULL), FULL)
     views = {name: memoryview(value) if isinstance(value, bytes) else value for name, value in row.items()}
-    got, expected = unpack_record(views.__getitem__, FULL), unpack_record(row.__getitem__, FULL)
-    assert got.many.class_logits.tolist() == expected.many.class_logits.tolist()
+    got, expected = unpack_targets(views.__getitem__, FULL), unpack_targets(row.__getitem__, FULL)
+    assert got.one_to_many.class_logits.tolist() == expected.one_to_many.class_logits.tolist()
     assert got.neck.pooled.tolist() == expected.neck.pooled.tolist()
 
 
 def test_the_largest_and_the_least_attention_stay_what_they_are():
     put = made_up(5, FULL)
-    neck = replace(put.record.neck, attention=np.array([0.0, 1.0] * 42, np.float32))
-    _, got = there_and_back(replace(put, record=replace(put.record, neck=neck)), FULL)
+    neck = replace(put.targets.neck, attention=np.array([0.0, 1.0] * 42, np.float32))
+    _, got = there_and_back(replace(put, targets=replace(put.targets, neck=neck)), FULL)
     assert got.neck.attention.tolist() == neck.attention.tolist()

@@ -30,13 +30,15 @@ def raised(said, mine, strength):
 def test_dynamic_strength_weighs_boxes_and_vectors_by_how_far_the_student_is_off():
     said, mine, through = teacher(), student(), adapters()
     terms = distillation_terms(mine, said, STRONG, 2.0, through)
-    weight = raised(said.many, mine.many, 3.0)
-    _, bins = student_at(mine.many.class_logits, mine.many.boxes, said.many)
+    weight = raised(said.one_to_many, mine.one_to_many, 3.0)
+    _, bins = student_at(mine.one_to_many.class_logits, mine.one_to_many.boxes, said.one_to_many)
     boxes = torch.tensor(
-        [weight[key] for key in zip(said.many.sample.tolist(), said.many.anchor.tolist(), strict=True)]
+        [weight[key] for key in zip(said.one_to_many.sample.tolist(), said.one_to_many.anchor.tolist(), strict=True)]
     )
-    same_sum = boxes * (top_score(said.many.class_logits).sum() / boxes.sum())
-    assert terms["kd_box"].item() == pytest.approx(bin_term(bins, said.many.box_bins, same_sum, 2.0).item(), rel=1e-5)
+    same_sum = boxes * (top_score(said.one_to_many.class_logits).sum() / boxes.sum())
+    assert terms["kd_box"].item() == pytest.approx(
+        bin_term(bins, said.one_to_many.box_bins, same_sum, 2.0).item(), rel=1e-5
+    )
     expected, first = 0.0, 0
     for level, (own, share) in enumerate(zip(said.neck.vectors, STRONG.feature_levels, strict=True)):
         keys = zip(own.sample.tolist(), (own.cell + first).tolist(), strict=True)
@@ -52,8 +54,10 @@ def test_no_dynamic_strength_is_the_same_to_the_bit():
     """Against the terms' own functions, which know nothing of it."""
     said, mine, through = teacher(), student(), adapters()
     terms = distillation_terms(mine, said, replace(STRONG, dynamic_strength=0.0), 2.0, through)
-    _, bins = student_at(mine.many.class_logits, mine.many.boxes, said.many)
-    assert torch.equal(terms["kd_box"], bin_term(bins, said.many.box_bins, top_score(said.many.class_logits), 2.0))
+    _, bins = student_at(mine.one_to_many.class_logits, mine.one_to_many.boxes, said.one_to_many)
+    assert torch.equal(
+        terms["kd_box"], bin_term(bins, said.one_to_many.box_bins, top_score(said.one_to_many.class_logits), 2.0)
+    )
     feature = torch.zeros(())
     for level, (own, share) in enumerate(zip(said.neck.vectors, STRONG.feature_levels, strict=True)):
         adapted = through.vectors[level](vectors_at(mine.features[level], own).float())
@@ -64,5 +68,5 @@ def test_no_dynamic_strength_is_the_same_to_the_bit():
 def test_dynamic_strength_stays_finite_where_the_teacher_says_nothing():
     said, through = teacher(threshold=0.9999), adapters()
     terms = distillation_terms(student(), said, STRONG, 2.0, through)
-    assert len(said.many.anchor) == 0
+    assert len(said.one_to_many.anchor) == 0
     assert terms["kd_box"].item() == terms["kd_feature"].item() == 0

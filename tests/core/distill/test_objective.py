@@ -9,10 +9,10 @@ from heads_fixture import ALL, ANCHORS, NAMES, THEIRS, adapters, dense, neck, st
 from kd_steps.core.detect.answers import kept_anchors, sparse_answers, student_at
 from kd_steps.core.detect.neck import neck_answers, pooled_channels, vectors_at
 from kd_steps.core.detect.outputs import BranchOutputs, DetectorOutputs, decode_sides, top_score
-from kd_steps.core.detect.teacher_targets import TeacherRecord, batch_records
+from kd_steps.core.detect.teacher_targets import TeacherTargets, batch_targets
 from kd_steps.core.distill.losses.attention_term import channel_attention_term, spatial_attention_term
 from kd_steps.core.distill.losses.box_term import bin_term, decoded_term
-from kd_steps.core.distill.losses.class_term import class_term, silence_term
+from kd_steps.core.distill.losses.class_term import background_term, class_term
 from kd_steps.core.distill.losses.feature_term import cwd_term, l2_term, pkd_term
 from kd_steps.core.distill.losses.relational_term import relational_term
 from kd_steps.core.distill.neck_adapters import NeckAdapters
@@ -25,16 +25,16 @@ WEIGHTS = TermWeights(class_weight=1.0, box_weight=1.0, box_temperature=2.0)
 def head_terms(mine, theirs, temperature):
     logits, bins = student_at(mine.class_logits, mine.boxes, theirs)
     score, kept = top_score(theirs.class_logits), kept_anchors(theirs, ANCHORS)
-    silence = silence_term(mine.class_logits, kept, theirs.ceiling, score, temperature)
-    assert silence > 0
+    background = background_term(mine.class_logits, kept, theirs.ceiling, score, temperature)
+    assert background > 0
     spoken = class_term(logits, theirs.class_logits, temperature)
-    return (spoken + silence).item(), bin_term(bins, theirs.box_bins, score, 2.0).item()
+    return (spoken + background).item(), bin_term(bins, theirs.box_bins, score, 2.0).item()
 
 
 def test_head_terms_are_those_of_the_kept_anchors_times_their_weights():
     said, mine = teacher(), student()
     terms = distillation_terms(mine, said, TermWeights(class_weight=3.0, box_weight=5.0, box_temperature=2.0), 4.0)
-    expected = head_terms(mine.many, said.many, 4.0)
+    expected = head_terms(mine.one_to_many, said.one_to_many, 4.0)
     assert list(terms) == ["kd_class", "kd_box"]
     assert terms["kd_class"].item() == pytest.approx(3 * expected[0])
     assert terms["kd_box"].item() == pytest.approx(5 * expected[1])
@@ -133,22 +133,24 @@ def test_shares_of_other_levels_than_the_necks_are_refused():
 
 def test_two_branches_are_both_distilled_where_the_teacher_has_both():
     said, mine = teacher(two_branches=True), student(two_branches=True)
-    many, one = head_terms(mine.many, said.many, 4.0), head_terms(mine.one, said.one, 4.0)
+    many, one = head_terms(mine.one_to_many, said.one_to_many, 4.0), head_terms(mine.one_to_one, said.one_to_one, 4.0)
     terms = distillation_terms(mine, said, WEIGHTS, 4.0)
     assert terms["kd_class"].item() == pytest.approx(many[0] + one[0])
     assert terms["kd_box"].item() == pytest.approx(many[1] + one[1])
     sum(terms.values()).backward()
-    assert mine.one.class_logits.grad.abs().sum() > 0
-    assert mine.one.boxes.grad.abs().sum() > 0
+    assert mine.one_to_one.class_logits.grad.abs().sum() > 0
+    assert mine.one_to_one.boxes.grad.abs().sum() > 0
 
 
 @pytest.mark.parametrize(("mine", "theirs"), [(True, False), (False, True), (False, False)])
 def test_one_branch_alone_is_not_distilled_from_or_into(mine, theirs):
     said, outputs = teacher(two_branches=theirs), student(two_branches=mine)
     terms = distillation_terms(outputs, said, WEIGHTS, 4.0)
-    assert [term.item() for term in terms.values()] == pytest.approx(head_terms(outputs.many, said.many, 4.0))
+    assert [term.item() for term in terms.values()] == pytest.approx(
+        head_terms(outputs.one_to_many, said.one_to_many, 4.0)
+    )
     sum(terms.values()).backward()
-    assert not mine or outputs.one.class_logits.grad is None
+    assert not mine or outputs.one_to_one.class_logits.grad is None
 
 
 def test_zero_where_the_student_is_the_teacher():
@@ -164,7 +166,13 @@ def test_zero_where_the_student_is_the_teacher():
     terms = distillation_terms(mine, teacher(two_branches=True), weights, 4.0, same)
     sum(terms.values()).backward()
     assert all(abs(term.item()) < 1e-5 for term in terms.values())
-    for leaf in (mine.many.class_logits, mine.many.boxes, mine.one.class_logits, mine.one.boxes, *mine.features):
+    for leaf in (
+        mine.one_to_many.class_logits,
+        mine.one_to_many.boxes,
+        mine.one_to_one.class_logits,
+        mine.one_to_one.boxes,
+        *mine.features,
+    ):
         assert leaf.grad.abs().max() < 1e-5
 
 
@@ -172,8 +180,10 @@ def test_zero_where_the_student_is_the_teacher():
 def test_heads_with_other_bins_are_compared_by_decoded_boxes(student_bins, teacher_bins):
     said, mine = teacher(bins=teacher_bins), student(bins=student_bins)
     found = distillation_terms(mine, said, WEIGHTS, 1.0)["kd_box"]
-    _, raw = student_at(mine.many.class_logits, mine.many.boxes, said.many)
-    expected = decoded_term(decode_sides(raw), decode_sides(said.many.box_bins), top_score(said.many.class_logits))
+    _, raw = student_at(mine.one_to_many.class_logits, mine.one_to_many.boxes, said.one_to_many)
+    expected = decoded_term(
+        decode_sides(raw), decode_sides(said.one_to_many.box_bins), top_score(said.one_to_many.class_logits)
+    )
     assert found.item() == pytest.approx(expected.item())
     assert found.item() > 0
 
@@ -182,18 +192,18 @@ def test_boxes_are_compared_decoded_where_that_is_asked_for():
     said, mine = teacher(), student()
     weights = TermWeights(box_weight=5.0, box_kind="decoded")
     found = distillation_terms(mine, said, weights, 1.0)["kd_box"]
-    _, bins = student_at(mine.many.class_logits, mine.many.boxes, said.many)
-    score = top_score(said.many.class_logits)
-    expected = decoded_term(decode_sides(bins), decode_sides(said.many.box_bins), score)
+    _, bins = student_at(mine.one_to_many.class_logits, mine.one_to_many.boxes, said.one_to_many)
+    score = top_score(said.one_to_many.class_logits)
+    expected = decoded_term(decode_sides(bins), decode_sides(said.one_to_many.box_bins), score)
     assert found.item() == pytest.approx(5 * expected.item())
-    assert found.item() != pytest.approx(5 * bin_term(bins, said.many.box_bins, score, 1.0).item())
+    assert found.item() != pytest.approx(5 * bin_term(bins, said.one_to_many.box_bins, score, 1.0).item())
 
 
 def test_classes_the_teacher_does_not_know_are_left_alone():
     mine = student(classes=5)
     sum(distillation_terms(mine, teacher(), WEIGHTS, 2.0).values()).backward()
-    assert mine.many.class_logits.grad[:, :2].abs().sum() > 0
-    assert mine.many.class_logits.grad[:, 2:].abs().sum() == 0
+    assert mine.one_to_many.class_logits.grad[:, :2].abs().sum() > 0
+    assert mine.one_to_many.class_logits.grad[:, 2:].abs().sum() == 0
 
 
 @pytest.mark.parametrize("kind", ["l2", "cwd", "pkd"])
@@ -203,7 +213,7 @@ def test_a_batch_the_teacher_says_nothing_of_is_zero_and_can_be_differentiated(k
     terms = distillation_terms(mine, teacher(threshold=0.9999), weights, 2.0, adapt)
     sum(terms.values()).backward()
     assert {name: term.item() for name, term in terms.items()} == {"kd_class": 0, "kd_box": 0, "kd_feature": 0}
-    assert mine.many.class_logits.grad.abs().sum() == 0
+    assert mine.one_to_many.class_logits.grad.abs().sum() == 0
     assert all(parameter.grad.abs().sum() == 0 for parameter in adapt.vectors.parameters())
 
 
@@ -211,11 +221,11 @@ def test_what_the_student_sees_on_a_bare_board_is_taken_back():
     bare = dense(1)[0] - 30
     said = sparse_answers(bare, dense(1)[1], 0.01, 300)
     necks = neck_answers(neck(51, THEIRS), said, False, False, 0)
-    batch = batch_records([TeacherRecord(0, many, None, own, (9, 4)) for many, own in zip(said, necks, strict=True)])
+    batch = batch_targets([TeacherTargets(0, many, None, own, (9, 4)) for many, own in zip(said, necks, strict=True)])
     mine = student()
     distillation_terms(mine, batch, WEIGHTS, 1.0)["kd_class"].backward()
-    seen = mine.many.class_logits.sigmoid() > 0.01
-    assert (mine.many.class_logits.grad[seen] > 0).all()
+    seen = mine.one_to_many.class_logits.sigmoid() > 0.01
+    assert (mine.one_to_many.class_logits.grad[seen] > 0).all()
     assert seen.any()
 
 
@@ -225,7 +235,11 @@ def test_every_term_reaches_the_students_neck_or_head_and_the_adapters_learn():
         weights = replace(ALL, **{weight: float(n == name) for n, weight in NAMES.items()})
         distillation_terms(mine, teacher(), weights, 2.0, adapt)[name].backward()
         leaves = (
-            [mine.many.class_logits] if name == "kd_class" else [mine.many.boxes] if name == "kd_box" else mine.features
+            [mine.one_to_many.class_logits]
+            if name == "kd_class"
+            else [mine.one_to_many.boxes]
+            if name == "kd_box"
+            else mine.features
         )
         assert all(leaf.grad.abs().sum() > 0 for leaf in leaves)
         trained = {"kd_channel": adapt.pooled, "kd_feature": adapt.vectors}.get(name)

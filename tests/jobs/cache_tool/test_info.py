@@ -27,7 +27,7 @@ def test_info_tells_what_is_there(project, capsys):
     assert report["teacher"] == "models/teacher (small)"
     keys = CacheKeys([image.digest for image in images], plan.all_views())
     stored = TeacherCache(Path("data/cache"), header, keys)
-    counts = [len(stored.record(key.image, key.view).many.anchors) for key in keys]
+    counts = [len(stored.targets(key.image, key.view).one_to_many.anchors) for key in keys]
     assert report["anchors_mean"] == pytest.approx(np.mean(counts))
     assert report["anchors_max"] == max(counts)
     columns = report["column_bytes"]

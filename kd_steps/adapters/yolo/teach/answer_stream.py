@@ -105,10 +105,10 @@ def _drawn(views: ViewDataset, wanted: Sequence[tuple[int, View]]) -> DrawnViews
 
 
 def _answered(teacher: Teacher, drawn: DrawnViews) -> list[AnsweredView]:
-    records = teacher.records(torch.from_numpy(drawn.pixels), drawn.hashes)
+    targets = teacher.targets(torch.from_numpy(drawn.pixels), drawn.hashes)
     return [
-        AnsweredView(record, pixels, labels)
-        for record, pixels, labels in zip(records, drawn.pixels, drawn.labels, strict=True)
+        AnsweredView(own, pixels, labels)
+        for own, pixels, labels in zip(targets, drawn.pixels, drawn.labels, strict=True)
     ]
 
 

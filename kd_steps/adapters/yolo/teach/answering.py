@@ -18,7 +18,7 @@ from kd_steps.adapters.yolo.train.recipe import hardware, keep_in_memory
 from kd_steps.adapters.yolo.views import ViewDataset
 from kd_steps.core.cache.header import CacheHeader
 from kd_steps.core.data.sample import LabelledImage
-from kd_steps.core.detect.ensemble import Voter
+from kd_steps.core.detect.ensemble import EnsembleMember
 from kd_steps.core.detect.views import ViewPlan, plan_views
 from kd_steps.edge.contract import canonical_digest, require_same
 from kd_steps.params import Params
@@ -75,13 +75,15 @@ def asked_teacher(
     first = frozen(params, model)
     if not more_weights:
         return first
-    teachers, voters = [first], [Voter("the teacher", tuple(classes), 1.0)]
+    teachers, members = [first], [EnsembleMember("the teacher", tuple(classes), 1.0)]
     for section, path in zip(params.cache_logits.more_teachers, more_weights, strict=True):
         other = load_weights(path, section.weights_sha256)
         require_same_heads(model, other, section.weights)
         teachers.append(frozen(params, other))
-        voters.append(Voter(section.weights, tuple(other.names.values()), section.weight, tuple(section.classes)))
-    return TeacherEnsemble(teachers, voters)
+        members.append(
+            EnsembleMember(section.weights, tuple(other.names.values()), section.weight, tuple(section.classes))
+        )
+    return TeacherEnsemble(teachers, members)
 
 
 def asks_more(params: Params, sidecar: Sidecar) -> bool:
@@ -90,7 +92,7 @@ def asks_more(params: Params, sidecar: Sidecar) -> bool:
 
 
 def asked_sha256(params: Params, sidecar: Sidecar) -> str:
-    """Names whoever answers: a detector's own sha256, or one over all of several with their voices."""
+    """Names whoever answers: a detector's own sha256, or one over all of several with their weights and classes."""
     if not asks_more(params, sidecar):
         return sidecar.sha256
     more = [teacher.model_dump(exclude={"weights"}) for teacher in params.cache_logits.more_teachers]

@@ -12,8 +12,8 @@ from ultralytics.nn.tasks import DetectionModel
 from kd_steps.adapters.yolo.models import neck_channels
 from kd_steps.adapters.yolo.teach.teacher import AnswerContent, distillable_outputs
 from kd_steps.adapters.yolo.train import distributed
-from kd_steps.adapters.yolo.views import Records
-from kd_steps.core.detect.teacher_targets import TeacherBatch
+from kd_steps.adapters.yolo.views import StoredTargets
+from kd_steps.core.detect.teacher_targets import TargetBatch
 from kd_steps.core.distill.calibration import TermCalibration
 from kd_steps.core.distill.neck_adapters import NeckAdapters
 from kd_steps.core.distill.objective import distillation_terms
@@ -38,8 +38,8 @@ class Distillation:
 
     terms: TermWeights
     weights_at: Callable[[int], EpochWeights]
-    cached: Records | None = None
-    live: Callable[[Tensor], TeacherBatch] | None = None
+    cached: StoredTargets | None = None
+    live: Callable[[Tensor], TargetBatch] | None = None
     average: AnswerContent | None = None
     teacher_channels: tuple[int, ...] = ()
     calibrate_batches: int = 0

@@ -16,11 +16,11 @@ from torch import Tensor
 from ultralytics.nn.tasks import DetectionModel
 
 from kd_steps.adapters.yolo.models import head_geometry
-from kd_steps.adapters.yolo.teach.teacher import FrozenTeacher, records_of
-from kd_steps.core.detect.ensemble import Voter, class_votes, in_order, merge_heads
+from kd_steps.adapters.yolo.teach.teacher import FrozenTeacher, targets_of
+from kd_steps.core.detect.ensemble import EnsembleMember, class_shares, in_order, merge_heads
 from kd_steps.core.detect.neck import neck_answers
 from kd_steps.core.detect.outputs import BranchOutputs, DetectorOutputs
-from kd_steps.core.detect.teacher_targets import TeacherBatch, TeacherRecord, batch_records
+from kd_steps.core.detect.teacher_targets import TargetBatch, TeacherTargets, batch_targets
 
 
 class EnsembleError(ValueError):
@@ -28,61 +28,58 @@ class EnsembleError(ValueError):
 
 
 class TeacherEnsemble:
-    """Several teachers with voices; the first one's classes are those of the answer.
+    """Several teachers, each with a weight; the first one's classes are those of the answer.
 
     Args:
         teachers: the first one's content is asked.
-        voters: what each knows, and how much its voice counts.
+        members: what each knows, and how much it weighs, in the order of the teachers.
 
     Raises:
-        EnsembleError: the heads differ, or the voices do not cover the classes.
+        EnsembleError: the heads differ, or nobody answers for a class.
     """
 
-    def __init__(self, teachers: Sequence[FrozenTeacher], voters: Sequence[Voter]) -> None:
-        self.teachers, self.voters = list(teachers), list(voters)
-        self.classes, self.content = voters[0].knows, teachers[0].content
+    def __init__(self, teachers: Sequence[FrozenTeacher], members: Sequence[EnsembleMember]) -> None:
+        self.teachers, self.members = list(teachers), list(members)
+        self.classes, self.content = members[0].class_names, teachers[0].content
         try:
-            self.votes = class_votes(voters, self.classes)
+            self.shares = class_shares(members, self.classes)
         except ValueError as error:
             raise EnsembleError(f"cache_logits.more_teachers: {error}") from error
         self.device, self.forwards = teachers[0].device, 0
 
-    def records(self, views: Tensor, pixel_hashes: Sequence[int]) -> list[TeacherRecord]:
-        """Answer a batch of views: see :meth:`FrozenTeacher.records`."""
+    def targets(self, views: Tensor, pixel_hashes: Sequence[int]) -> list[TeacherTargets]:
+        """Answer a batch of views: see :meth:`FrozenTeacher.targets`."""
         return self._answer(views.to(self.device).float() / 255, pixel_hashes)
 
-    def answer(self, images: Tensor) -> TeacherBatch:
+    def answer(self, images: Tensor) -> TargetBatch:
         """Answer a batch as the student sees it: see :meth:`FrozenTeacher.answer`."""
-        return batch_records(self._answer(images, [0] * len(images))).to(images.device)
+        return batch_targets(self._answer(images, [0] * len(images))).to(images.device)
 
     @torch.no_grad()
-    def _answer(self, images: Tensor, pixel_hashes: Sequence[int]) -> list[TeacherRecord]:
+    def _answer(self, images: Tensor, pixel_hashes: Sequence[int]) -> list[TeacherTargets]:
         self.device = images.device
         self.forwards += len(images) * len(self.teachers)
         outputs = [teacher.outputs(images) for teacher in self.teachers]
-        merged = DetectorOutputs(self._merged([o.many for o in outputs]), None, outputs[0].features)
-        records = records_of(merged, pixel_hashes, self.content)
-        return self._with_mean_attention(records, outputs) if self.content.attention else records
+        merged = DetectorOutputs(self._merged([o.one_to_many for o in outputs]), None, outputs[0].features)
+        targets = targets_of(merged, pixel_hashes, self.content)
+        return self._with_mean_attention(targets, outputs) if self.content.attention else targets
 
     def _merged(self, heads: Sequence[BranchOutputs]) -> BranchOutputs:
         ordered = [
-            BranchOutputs(in_order(head.class_logits.float(), voter.knows, self.classes), head.boxes)
-            for head, voter in zip(heads, self.voters, strict=True)
+            BranchOutputs(in_order(head.class_logits.float(), member.class_names, self.classes), head.boxes)
+            for head, member in zip(heads, self.members, strict=True)
         ]
-        return merge_heads(ordered, self.votes)
+        return merge_heads(ordered, self.shares)
 
     def _with_mean_attention(
-        self, records: Sequence[TeacherRecord], outputs: Sequence[DetectorOutputs]
-    ) -> list[TeacherRecord]:
-        weights = np.array([voter.weight for voter in self.voters], dtype=np.float32)
-        answers = [record.many for record in records]
-        necks = [neck_answers(own.features, answers, True, False, 0) for own in outputs]
+        self, targets: Sequence[TeacherTargets], outputs: Sequence[DetectorOutputs]
+    ) -> list[TeacherTargets]:
+        weights = np.array([member.weight for member in self.members], dtype=np.float32)
+        answers = [own.one_to_many for own in targets]
+        necks = [neck_answers(teacher.features, answers, True, False, 0) for teacher in outputs]
         maps = np.stack([[neck.attention for neck in own] for own in necks])  # (teachers, batch, cells)
         means = np.tensordot(weights / weights.sum(), maps, axes=1)
-        return [
-            replace(record, neck=replace(record.neck, attention=mean))
-            for record, mean in zip(records, means, strict=True)
-        ]
+        return [replace(own, neck=replace(own.neck, attention=mean)) for own, mean in zip(targets, means, strict=True)]
 
 
 def require_same_heads(first: DetectionModel, other: DetectionModel, name: str) -> None:

@@ -7,8 +7,8 @@ from torch import Tensor
 from ultralytics.nn.tasks import DetectionModel
 
 from kd_steps.adapters.yolo.precision import Precision
-from kd_steps.adapters.yolo.teach.teacher import AnswerContent, distillable_outputs, records_of
-from kd_steps.core.detect.teacher_targets import TeacherBatch, batch_records
+from kd_steps.adapters.yolo.teach.teacher import AnswerContent, distillable_outputs, targets_of
+from kd_steps.core.detect.teacher_targets import TargetBatch, batch_targets
 
 
 class MeanTeacher:
@@ -24,8 +24,8 @@ class MeanTeacher:
         self.average, self.precision, self.content = average, precision, content
 
     @torch.no_grad()
-    def answer(self, images: Tensor) -> TeacherBatch:
+    def answer(self, images: Tensor) -> TargetBatch:
         """Answer a batch as the student sees it: float of shape (batch, 3, height, width), RGB, 0-1."""
         with self.precision.autocast(images.device):
             _, raw = self.average(self.precision.lay_out(images))
-        return batch_records(records_of(distillable_outputs(raw), [0] * len(images), self.content)).to(images.device)
+        return batch_targets(targets_of(distillable_outputs(raw), [0] * len(images), self.content)).to(images.device)

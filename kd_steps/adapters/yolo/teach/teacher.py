@@ -16,7 +16,7 @@ from kd_steps.adapters.yolo.precision import Precision
 from kd_steps.core.detect.answers import Answer, sparse_answers
 from kd_steps.core.detect.neck import neck_answers
 from kd_steps.core.detect.outputs import BranchOutputs, DetectorOutputs
-from kd_steps.core.detect.teacher_targets import TeacherBatch, TeacherRecord, batch_records
+from kd_steps.core.detect.teacher_targets import TargetBatch, TeacherTargets, batch_targets
 
 
 @dataclass(frozen=True)
@@ -44,9 +44,9 @@ class Teacher(Protocol):
     device: torch.device
     forwards: int
 
-    def records(self, views: Tensor, pixel_hashes: Sequence[int]) -> list[TeacherRecord]: ...
+    def targets(self, views: Tensor, pixel_hashes: Sequence[int]) -> list[TeacherTargets]: ...
 
-    def answer(self, images: Tensor) -> TeacherBatch: ...
+    def answer(self, images: Tensor) -> TargetBatch: ...
 
 
 class FrozenTeacher:
@@ -66,7 +66,7 @@ class FrozenTeacher:
         self.device, self.precision, self.content = device, precision, content
         self.forwards = 0
 
-    def records(self, views: Tensor, pixel_hashes: Sequence[int]) -> list[TeacherRecord]:
+    def targets(self, views: Tensor, pixel_hashes: Sequence[int]) -> list[TeacherTargets]:
         """Answer a batch of views.
 
         Args:
@@ -75,9 +75,9 @@ class FrozenTeacher:
         """
         return self._answer(views.to(self.device).float() / 255, pixel_hashes)
 
-    def answer(self, images: Tensor) -> TeacherBatch:
+    def answer(self, images: Tensor) -> TargetBatch:
         """Answer a batch as the student sees it: float of shape (batch, 3, height, width), RGB, 0-1."""
-        return batch_records(self._answer(images, [0] * len(images))).to(images.device)
+        return batch_targets(self._answer(images, [0] * len(images))).to(images.device)
 
     @torch.no_grad()
     def outputs(self, images: Tensor) -> DetectorOutputs:
@@ -92,11 +92,11 @@ class FrozenTeacher:
             _, raw = self.model(self.precision.lay_out(images))
         return distillable_outputs(raw)
 
-    def _answer(self, images: Tensor, pixel_hashes: Sequence[int]) -> list[TeacherRecord]:
-        return records_of(self.outputs(images), pixel_hashes, self.content)
+    def _answer(self, images: Tensor, pixel_hashes: Sequence[int]) -> list[TeacherTargets]:
+        return targets_of(self.outputs(images), pixel_hashes, self.content)
 
 
-def records_of(outputs: DetectorOutputs, pixel_hashes: Sequence[int], asked: AnswerContent) -> list[TeacherRecord]:
+def targets_of(outputs: DetectorOutputs, pixel_hashes: Sequence[int], asked: AnswerContent) -> list[TeacherTargets]:
     """Cut the dense outputs of a batch down to answers.
 
     Args:
@@ -109,15 +109,15 @@ def records_of(outputs: DetectorOutputs, pixel_hashes: Sequence[int], asked: Ans
     """
     require_finite_answer(outputs)
     limits = asked.score_threshold, asked.max_anchors
-    many = sparse_answers(outputs.many.class_logits, outputs.many.boxes, *limits)
-    one: list[Answer] | list[None] = [None] * len(many)
-    if outputs.one is not None:
-        one = sparse_answers(outputs.one.class_logits, outputs.one.boxes, *limits)
-    necks = neck_answers(outputs.features, many, asked.attention, asked.pooled, asked.max_vectors)
+    one_to_many = sparse_answers(outputs.one_to_many.class_logits, outputs.one_to_many.boxes, *limits)
+    one_to_one: list[Answer] | list[None] = [None] * len(one_to_many)
+    if outputs.one_to_one is not None:
+        one_to_one = sparse_answers(outputs.one_to_one.class_logits, outputs.one_to_one.boxes, *limits)
+    necks = neck_answers(outputs.features, one_to_many, asked.attention, asked.pooled, asked.max_vectors)
     cells = tuple(level.shape[2] * level.shape[3] for level in outputs.features)
     return [
-        TeacherRecord(pixel_hash, answer, final, neck, cells)
-        for pixel_hash, answer, final, neck in zip(pixel_hashes, many, one, necks, strict=True)
+        TeacherTargets(pixel_hash, answer, final, neck, cells)
+        for pixel_hash, answer, final, neck in zip(pixel_hashes, one_to_many, one_to_one, necks, strict=True)
     ]
 
 
@@ -139,7 +139,7 @@ def distillable_outputs(outputs: dict[str, Any]) -> DetectorOutputs:
     """
     many, one = outputs.get("one2many", outputs), outputs.get("one2one")
     return DetectorOutputs(
-        many=BranchOutputs(many["scores"], many["boxes"]),
-        one=one and BranchOutputs(one["scores"], one["boxes"]),
+        one_to_many=BranchOutputs(many["scores"], many["boxes"]),
+        one_to_one=one and BranchOutputs(one["scores"], one["boxes"]),
         features=many["feats"],
     )

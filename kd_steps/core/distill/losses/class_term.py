@@ -22,8 +22,8 @@ def class_term(student_logits: Tensor, teacher_logits: Tensor, temperature: floa
 
     Returns:
         Scalar, fp32: the sum over anchors and classes, weighted by |σ(teacher) − σ(student)|, over the sum of the
-        teacher's top scores; at least over 1, so that a whisper is not raised to a full voice. Zero where student
-        equals teacher, and where there is no anchor.
+        teacher's top scores; at least over 1, so that what it hardly sees is not raised to full weight. Zero where
+        student equals teacher, and where there is no anchor.
 
     Raises:
         ValueError: T is not positive, or the shapes differ.
@@ -38,7 +38,7 @@ def class_term(student_logits: Tensor, teacher_logits: Tensor, temperature: floa
     return temperature**2 * (weight * divergence).sum() / scores.amax(dim=1).sum().clamp(min=1.0)
 
 
-def silence_term(
+def background_term(
     student_logits: Tensor, kept: Tensor, ceiling: Tensor, teacher_scores: Tensor, temperature: float
 ) -> Tensor:
     """Bernoulli KL of the class scores at the anchors that the teacher did not keep.

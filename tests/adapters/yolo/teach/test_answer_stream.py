@@ -35,9 +35,14 @@ def teacher_of(project, seed=1):
 
 
 def content(answered):
-    record = answered.record
-    arrays = (record.many.anchors, record.many.class_logits, record.many.box_bins, record.neck.attention)
-    return (record.pixel_hash, *(array.tobytes() for array in (*arrays, answered.pixels, answered.labels)))
+    targets = answered.targets
+    arrays = (
+        targets.one_to_many.anchors,
+        targets.one_to_many.class_logits,
+        targets.one_to_many.box_bins,
+        targets.neck.attention,
+    )
+    return (targets.pixel_hash, *(array.tobytes() for array in (*arrays, answered.pixels, answered.labels)))
 
 
 def stream(project, processes, batch=3, teacher=None, images=None):
@@ -59,9 +64,9 @@ def test_answers_are_the_teachers_own_in_the_order_asked_for(training_project, o
     for (index, view), found in zip(WANTED, one_process, strict=True):
         sample = views.view(index, view)
         seen = pixel_hash(sample["img"].numpy())
-        (record,) = asked.records(sample["img"][None], [seen])
+        (targets,) = asked.targets(sample["img"][None], [seen])
         assert found[0] == seen
-        assert found[1] == record.many.anchors.tobytes()
+        assert found[1] == targets.one_to_many.anchors.tobytes()
         assert found[5] == sample["img"].numpy().tobytes()
     assert len(set(one_process)) == len(WANTED)
 
@@ -95,9 +100,9 @@ def test_where_the_teacher_is_on_a_gpu_the_processes_only_draw(training_project,
     class Elsewhere:
         device = torch.device("cuda")
 
-        def records(self, pixels, hashes):
+        def targets(self, pixels, hashes):
             processes.add(os.getpid())
-            return asked.records(pixels, hashes)
+            return asked.targets(pixels, hashes)
 
     threads = torch.get_num_threads()
     torch.set_num_threads(1)

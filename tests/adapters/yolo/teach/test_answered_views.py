@@ -17,7 +17,7 @@ from kd_steps.core.cache.keys import CacheKeys
 from kd_steps.core.cache.rows import AnsweredView
 from kd_steps.core.detect.answers import Answer
 from kd_steps.core.detect.neck import NeckAnswer
-from kd_steps.core.detect.teacher_targets import TeacherRecord
+from kd_steps.core.detect.teacher_targets import TeacherTargets
 from kd_steps.core.detect.views import pixel_hash
 
 pytestmark = pytest.mark.slow
@@ -41,10 +41,10 @@ class KnownPixels:
             for view in source.plan.all_views()
         }
 
-    def record(self, image, view):
+    def targets(self, image, view):
         nothing = np.zeros(0, np.float32)
         neck = NeckAnswer(nothing, nothing, np.zeros(0, np.int32), ())
-        return TeacherRecord(self.hashes[image, view], head_answer(0), None, neck, (64, 16, 4))
+        return TeacherTargets(self.hashes[image, view], head_answer(0), None, neck, (64, 16, 4))
 
     def sample(self, image, view):
         return None
@@ -75,21 +75,21 @@ def test_a_batch_carries_labels_and_answers_in_its_order(training_project):
     from kd_steps.adapters.yolo.views import ViewDataset
 
     class Numbered(KnownPixels):
-        def record(self, image, view):
-            found = super().record(image, view)
+        def targets(self, image, view):
+            found = super().targets(image, view)
             count = list(self.hashes).index((image, view)) % 3
-            return replace(found, many=head_answer(count))
+            return replace(found, one_to_many=head_answer(count))
 
     source = view_dataset(training_project)
     teacher = Numbered(source)
     source.teacher = teacher
     samples = [source[(0, index)] for index in (5, 1, 6)]
-    expected = [len(sample["teacher"].many.anchors) for sample in samples]
+    expected = [len(sample["teacher"].one_to_many.anchors) for sample in samples]
     boxes = [len(sample["cls"]) for sample in samples]
     batch = ViewDataset.collate_fn(samples)
     assert batch["img"].shape == (3, 3, 64, 64)
     assert batch["img"].dtype == torch.uint8
-    assert [int((batch["teacher"].many.sample == i).sum()) for i in range(3)] == expected
+    assert [int((batch["teacher"].one_to_many.sample == i).sum()) for i in range(3)] == expected
     assert [int((batch["batch_idx"] == i).sum()) for i in range(3)] == boxes
     assert set(expected) != {0}
 
@@ -103,10 +103,10 @@ def stored(project, folder, harm=lambda pixels: pixels):
     def answers(part):
         for key in part:
             sample = source.view(places[key.image], key.view)
-            record = made_up_view(random_, header, 9).record
+            targets = made_up_view(random_, header, 9).targets
             labels = torch.cat([sample["cls"], sample["bboxes"]], dim=1).numpy()
-            record = replace(record, pixel_hash=pixel_hash(sample["img"].numpy()))
-            yield AnsweredView(record, harm(sample["img"].numpy().copy()), labels)
+            targets = replace(targets, pixel_hash=pixel_hash(sample["img"].numpy()))
+            yield AnsweredView(targets, harm(sample["img"].numpy().copy()), labels)
 
     open_for_writing(folder, header)
     write_shards(folder, header, keys, 7, "fp32", answers, lambda *_: None)

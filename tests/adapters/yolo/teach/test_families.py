@@ -100,7 +100,7 @@ def sources(project, params, teacher, folder):
     from kd_steps.adapters.contract_source import current_contract
     from kd_steps.adapters.sidecar import Sidecar
     from kd_steps.adapters.yolo.teach.answering import cache_header, frozen
-    from kd_steps.core.detect.teacher_targets import batch_records
+    from kd_steps.core.detect.teacher_targets import batch_targets
     from kd_steps.jobs.cache_filling import fill
 
     prepared = load_prepared(project / "data/prepared")
@@ -114,7 +114,7 @@ def sources(project, params, teacher, folder):
     cache, live = TeacherCache(folder, header, keys), frozen(params, teacher)
     first = pictures[:4]
     images = torch.stack([torch.tensor(cache.sample(p.digest, VIEW)[0]) for p in first]).float() / 255
-    stored = batch_records([cache.record(p.digest, VIEW) for p in first])
+    stored = batch_targets([cache.targets(p.digest, VIEW) for p in first])
     answers = {"cached": stored, "live": live.answer(images)}
     return SimpleNamespace(cache=cache, teacher=live, images=images, answers=answers)
 

@@ -29,11 +29,11 @@ def test_it_answers_as_a_frozen_copy_and_is_left_as_it_is(architecture):
     before = {name: value.clone() for name, value in model.state_dict().items()}
     mean, frozen = teachers(model)
     mine, theirs = mean.answer(images()), frozen.answer(images())
-    assert mine.many.anchor.tolist() == theirs.many.anchor.tolist()
-    assert mine.many.class_logits == pytest.approx(theirs.many.class_logits, abs=1e-3)
+    assert mine.one_to_many.anchor.tolist() == theirs.one_to_many.anchor.tolist()
+    assert mine.one_to_many.class_logits == pytest.approx(theirs.one_to_many.class_logits, abs=1e-3)
     assert mine.neck.attention == pytest.approx(theirs.neck.attention, abs=1e-4)
-    assert (mine.one is None) == (architecture is None)
-    assert not mine.many.class_logits.requires_grad
+    assert (mine.one_to_one is None) == (architecture is None)
+    assert not mine.one_to_many.class_logits.requires_grad
     assert not model.training
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
 
@@ -45,4 +45,4 @@ def test_it_answers_with_the_newest_weights():
         for branch in model.model[-1].cv3:
             branch[-1].bias += 1
     said, old = mean.answer(images()), frozen.answer(images())
-    assert said.many.class_logits == pytest.approx(old.many.class_logits + 1, abs=1e-3)
+    assert said.one_to_many.class_logits == pytest.approx(old.one_to_many.class_logits + 1, abs=1e-3)

@@ -14,7 +14,7 @@ from kd_steps.core.cache.keys import CacheKeys
 from kd_steps.core.cache.rows import AnsweredView
 from kd_steps.core.detect.neck import pooled_channels, spatial_attention
 from kd_steps.core.detect.outputs import decode_sides
-from kd_steps.core.detect.teacher_targets import batch_records
+from kd_steps.core.detect.teacher_targets import batch_targets
 from kd_steps.core.detect.views import View
 
 pytestmark = pytest.mark.slow
@@ -67,13 +67,13 @@ def test_stored_answers_are_the_live_ones(tmp_path, architecture, bins, branches
     open_for_writing(tmp_path, kind)
     write_shards(tmp_path, kind, KEYS, 3, "fp32", lambda part: answered(asked, part), lambda *_: None)
     cache = TeacherCache(tmp_path, kind, KEYS)
-    stored = batch_records([cache.record(key.image, key.view) for key in KEYS])
+    stored = batch_targets([cache.targets(key.image, key.view) for key in KEYS])
     live = asked.answer(picked(KEYS)[0].float() / 255)
-    require_close(stored.many, live.many)
-    assert (stored.one is None) is (live.one is None) is (branches == 1)
+    require_close(stored.one_to_many, live.one_to_many)
+    assert (stored.one_to_one is None) is (live.one_to_one is None) is (branches == 1)
     if branches == 2:
-        require_close(stored.one, live.one)
-        assert not torch.equal(live.one.class_logits, live.many.class_logits)
+        require_close(stored.one_to_one, live.one_to_one)
+        assert not torch.equal(live.one_to_one.class_logits, live.one_to_many.class_logits)
     assert (stored.neck.attention - live.neck.attention).abs().max() <= 0.51 / 255
     assert torch.allclose(stored.neck.pooled, live.neck.pooled, rtol=2**-11, atol=1e-7)
     assert len(stored.neck.vectors) == 3
@@ -82,7 +82,7 @@ def test_stored_answers_are_the_live_ones(tmp_path, architecture, bins, branches
         assert torch.equal(kept.cell, found.cell)
         assert ((kept.values - found.values).abs() <= 0.501 / 127 * found.values.abs().amax(dim=1, keepdim=True)).all()
         assert torch.allclose(kept.score, found.score, rtol=0, atol=1e-3)
-    assert [cache.record(key.image, key.view).pixel_hash for key in KEYS] == picked(KEYS)[1]
+    assert [cache.targets(key.image, key.view).pixel_hash for key in KEYS] == picked(KEYS)[1]
 
 
 def require_close(stored, live):
@@ -107,8 +107,8 @@ def picked(part):
 
 def answered(asked, part):
     pixels, hashes = picked(part)
-    for view, record in zip(pixels, asked.records(pixels, hashes), strict=True):
-        yield AnsweredView(record, view.numpy(), NO_LABELS)
+    for view, own in zip(pixels, asked.targets(pixels, hashes), strict=True):
+        yield AnsweredView(own, view.numpy(), NO_LABELS)
 
 
 @pytest.mark.parametrize("architecture", [None, "yolo26n.yaml"])
@@ -119,7 +119,9 @@ def test_answers_are_those_of_the_detector_in_evaluation(architecture):
     with torch.no_grad():
         raw = distillable_outputs(model.eval()(views().float() / 255)[1])
     answers = teacher(model, **EVERYTHING).answer(views().float() / 255)
-    branches = [(answers.many, raw.many)] + ([(answers.one, raw.one)] if raw.one else [])
+    branches = [(answers.one_to_many, raw.one_to_many)] + (
+        [(answers.one_to_one, raw.one_to_one)] if raw.one_to_one else []
+    )
     assert len(branches) == (1 if architecture is None else 2)
     for found, dense in branches:
         for sample, anchor, logits in zip(found.sample, found.anchor, found.class_logits, strict=True):
@@ -135,7 +137,7 @@ def test_answers_are_those_of_the_detector_in_evaluation(architecture):
     for level, vectors in zip(raw.features, answers.neck.vectors, strict=True):
         assert torch.allclose(level.flatten(2)[vectors.sample, :, vectors.cell], vectors.values, atol=1e-3)
         assert len(vectors.cell) > 0
-    counts = [min(60, int((answers.many.sample == view).sum())) for view in range(4)]
+    counts = [min(60, int((answers.one_to_many.sample == view).sum())) for view in range(4)]
     assert sum(len(vectors.cell) for vectors in answers.neck.vectors) == sum(counts)
 
 
@@ -154,8 +156,8 @@ def test_training_the_source_does_not_reach_it():
             parameter.add_(1)
         model(views().float() / 255)  # moves the running statistics
     after = frozen.answer(views().float() / 255)
-    assert torch.equal(before.many.class_logits, after.many.class_logits)
-    assert torch.equal(before.many.box_bins, after.many.box_bins)
+    assert torch.equal(before.one_to_many.class_logits, after.one_to_many.class_logits)
+    assert torch.equal(before.one_to_many.box_bins, after.one_to_many.box_bins)
     assert torch.equal(before.neck.attention, after.neck.attention)
     assert not frozen.model.training
     assert not any(parameter.requires_grad for parameter in frozen.model.parameters())
@@ -174,19 +176,19 @@ def test_answers_carry_no_gradient_and_are_counted():
     frozen = teacher(decided_model(), **EVERYTHING)
     images = (views().float() / 255).requires_grad_()
     found = frozen.answer(images)
-    assert not found.many.class_logits.requires_grad
+    assert not found.one_to_many.class_logits.requires_grad
     assert not found.neck.attention.requires_grad
-    assert [record.pixel_hash for record in frozen.records(views()[:3], HASHES[:3])] == HASHES[:3]
+    assert [targets.pixel_hash for targets in frozen.targets(views()[:3], HASHES[:3])] == HASHES[:3]
     assert frozen.forwards == 7
 
 
-def top_scores(records):
-    return [torch.from_numpy(record.many.class_logits).sigmoid().amax(1) for record in records]
+def top_scores(targets):
+    return [torch.from_numpy(own.one_to_many.class_logits).sigmoid().amax(1) for own in targets]
 
 
 def test_thresholds_are_kept():
-    everything = torch.cat(top_scores(teacher(decided_model()).records(views(), HASHES)))
+    everything = torch.cat(top_scores(teacher(decided_model()).targets(views(), HASHES)))
     threshold = everything.quantile(0.8).item()
-    few = top_scores(teacher(decided_model(), threshold=threshold, most=5).records(views(), HASHES))
+    few = top_scores(teacher(decided_model(), threshold=threshold, most=5).targets(views(), HASHES))
     assert max(len(scores) for scores in few) == 5
     assert torch.cat(few).min() > threshold

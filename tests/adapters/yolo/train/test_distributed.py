@@ -100,7 +100,7 @@ def test_two_processes_go_on_after_one_of_them_failed(training_project, tmp_path
     with pytest.raises(TrainingProcessError, match=r"the loss is not finite in epoch 2 \(kd_box = nan\)"):
         train(run)
     assert not set(psutil.Process().children(recursive=True)) - before
-    run.distillation.cached.records[run.train[3].digest, run.plan.at(1)] = good
+    run.distillation.cached.stored[run.train[3].digest, run.plan.at(1)] = good
     model = train(run)
     assert all(torch.isfinite(value).all() for value in model.state_dict().values())
     assert [row["epoch"] for row in rows_of(tmp_path / "run/results.csv")] == ["1", "2"]

@@ -105,7 +105,7 @@ def test_the_head_alone_learns_at_first_also_over_a_resume(training_project, tmp
     stopped = replace(run, folder=tmp_path / "b")
     with pytest.raises(ValueError, match="in epoch 2"):
         train(stopped)
-    answers.records[run.train[0].digest, run.plan.at(1)] = good
+    answers.stored[run.train[0].digest, run.plan.at(1)] = good
     again = RetortTrainer(stopped)
     again.train()
     expected = trainer.model.state_dict()

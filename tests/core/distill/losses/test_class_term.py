@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from torch.distributions import Bernoulli, kl_divergence
 
 from kd_steps.core.detect.outputs import top_score
-from kd_steps.core.distill.losses.class_term import bernoulli_entropy, class_term, silence_term
+from kd_steps.core.distill.losses.class_term import background_term, bernoulli_entropy, class_term
 
 
 def logits(seed, anchors=7, classes=3, spread=3.0):
@@ -81,7 +81,7 @@ def test_a_temperature_that_is_not_positive_is_refused(temperature):
     with pytest.raises(ValueError, match="temperature must be positive"):
         class_term(logits(1), logits(2), temperature)
     with pytest.raises(ValueError, match="temperature must be positive"):
-        silence_term(dense(1), KEPT, CEILING, SCORES, temperature)
+        background_term(dense(1), KEPT, CEILING, SCORES, temperature)
 
 
 def test_other_shapes_are_refused():
@@ -113,7 +113,7 @@ SCORES = torch.tensor([0.9, 0.4, 0.7])
 
 
 @pytest.mark.parametrize("temperature", [1.0, 2.5])
-def test_silence_equals_the_reference(temperature):
+def test_background_equals_the_reference(temperature):
     student, expected = dense(11), 0.0
     for sample, ceiling in enumerate(CEILING.double()):
         limit = Bernoulli(logits=ceiling.logit() / temperature)
@@ -122,14 +122,14 @@ def test_silence_equals_the_reference(temperature):
                 if logit.sigmoid() > ceiling and not KEPT[sample, anchor]:
                     divergence = kl_divergence(limit, Bernoulli(logits=logit / temperature))
                     expected += temperature**2 * (logit.sigmoid() - ceiling) * divergence
-    found = silence_term(student, KEPT, CEILING, SCORES, temperature)
+    found = background_term(student, KEPT, CEILING, SCORES, temperature)
     assert found.item() == pytest.approx(float(expected / SCORES.sum()), rel=1e-4)
     assert found.item() > 0.1
 
 
-def test_silence_pushes_down_what_lies_above_the_ceiling_and_leaves_all_else_alone():
+def test_background_pushes_down_what_lies_above_the_ceiling_and_leaves_all_else_alone():
     student = dense(12).requires_grad_()
-    silence_term(student, KEPT, CEILING, SCORES, 2.0).backward()
+    background_term(student, KEPT, CEILING, SCORES, 2.0).backward()
     above = (student.sigmoid() > CEILING[:, None, None]) & ~KEPT[:, None]
     assert (student.grad[above] > 0).all()
     assert (student.grad[~above] == 0).all()
@@ -137,18 +137,18 @@ def test_silence_pushes_down_what_lies_above_the_ceiling_and_leaves_all_else_alo
     assert not above.all()
 
 
-def test_silence_of_a_student_below_the_ceiling_is_zero_and_can_be_differentiated():
+def test_background_of_a_student_below_the_ceiling_is_zero_and_can_be_differentiated():
     student = torch.full((2, 3, 9), -9.0, requires_grad=True)
-    term = silence_term(student, KEPT, CEILING, SCORES, 1.0)
+    term = background_term(student, KEPT, CEILING, SCORES, 1.0)
     term.backward()
     assert term.item() == 0
     assert (student.grad == 0).all()
 
 
 @pytest.mark.parametrize("ceiling", [0.0, 1.0])
-def test_silence_is_finite_at_the_ends(ceiling):
+def test_background_is_finite_at_the_ends(ceiling):
     student = torch.tensor([-300.0, 0.0, 300.0]).repeat(2, 3, 3).requires_grad_()
-    term = silence_term(student, KEPT, torch.full((2,), ceiling), torch.zeros(0), 1.0)
+    term = background_term(student, KEPT, torch.full((2,), ceiling), torch.zeros(0), 1.0)
     term.backward()
     assert torch.isfinite(term)
     assert torch.isfinite(student.grad).all()
@@ -169,19 +169,19 @@ def test_the_gradient_is_the_divergences_alone_and_none_of_its_weight():
     assert torch.allclose(student.grad, weight * pull, atol=1e-6)
 
 
-def test_the_gradient_of_silence_is_the_divergences_alone():
+def test_the_gradient_of_background_is_the_divergences_alone():
     student = dense(12).requires_grad_()
-    silence_term(student, KEPT, CEILING, SCORES, 2.0).backward()
+    background_term(student, KEPT, CEILING, SCORES, 2.0).backward()
     mine, limit = student.detach(), CEILING[:, None, None]
     excess = torch.where(KEPT[:, None], 0, (mine.sigmoid() - limit).clamp(min=0)) / SCORES.sum()
     pull = 2.0 * ((mine / 2).sigmoid() - (limit.logit() / 2).sigmoid())
     assert torch.allclose(student.grad, excess * pull, atol=1e-6)
 
 
-def test_a_batch_the_teacher_hardly_speaks_of_is_not_raised_to_a_full_voice():
+def test_a_batch_the_teacher_hardly_sees_is_not_raised_to_full_weight():
     student, teacher = logits(1, anchors=1), torch.full((1, 3), -4.0)
     once, five = (class_term(student.repeat(n, 1), teacher.repeat(n, 1), 1.0).item() for n in (1, 5))
     assert five == pytest.approx(5 * once, rel=1e-4)
-    faint, none = (silence_term(dense(11), KEPT, CEILING, s, 1.0) for s in (torch.full((3,), 0.05), torch.zeros(0)))
+    faint, none = (background_term(dense(11), KEPT, CEILING, s, 1.0) for s in (torch.full((3,), 0.05), torch.zeros(0)))
     assert faint.item() == pytest.approx(none.item())
-    assert none.item() == pytest.approx(2.0 * silence_term(dense(11), KEPT, CEILING, SCORES, 1.0).item(), rel=1e-5)
+    assert none.item() == pytest.approx(2.0 * background_term(dense(11), KEPT, CEILING, SCORES, 1.0).item(), rel=1e-5)
