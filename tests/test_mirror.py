@@ -30,7 +30,6 @@ ELSEWHERE = {
     "adapters/yolo/preprocess": "edge/test_preprocess.py",
     "adapters/yolo/quiet": "adapters/yolo/train/test_training.py",
     "adapters/yolo/teach/answering": "adapters/yolo/teach/test_answer_stream.py",
-    "adapters/yolo/train/loading": "adapters/yolo/train/test_training.py",
     "adapters/yolo/train/measuring": "test_train_teacher.py",
     "adapters/yolo/train/trainer": "adapters/yolo/train/test_training.py",
     "adapters/yolo/train/training_run": "adapters/yolo/train/test_training.py",

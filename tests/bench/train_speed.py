@@ -154,7 +154,7 @@ def ours(data: Path, folder: Path, precision: str) -> Any:
 
 def measured(arm: str, data: Path, folder: Path) -> tuple[float, int]:
     """Seconds of an epoch of one arm, and the peak memory of this process in bytes."""
-    from kd_steps.adapters.yolo.freed_memory import GLIBC_TRIM_BYTES, keep_freed_memory
+    from kd_steps.adapters.yolo.runtime import GLIBC_TRIM_BYTES, keep_freed_memory
 
     if arm == "ultralytics-default":
         trainer = ultralytics_default(data, folder)

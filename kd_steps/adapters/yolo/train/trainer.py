@@ -17,9 +17,9 @@ from ultralytics.nn.tasks import DetectionModel, load_checkpoint
 from ultralytics.utils import LOGGER, RANK, WORLD_SIZE
 from ultralytics.utils.torch_utils import unwrap_model
 
-from kd_steps.adapters.yolo.freed_memory import keep_freed_memory
 from kd_steps.adapters.yolo.guards import require_finite_gradient, require_finite_loss
 from kd_steps.adapters.yolo.models import head_geometry, switch_off_integrations
+from kd_steps.adapters.yolo.runtime import keep_freed_memory
 from kd_steps.adapters.yolo.teach.distiller import Distiller
 from kd_steps.adapters.yolo.teach.mean_teacher import MeanTeacher
 from kd_steps.adapters.yolo.train import distributed, resuming

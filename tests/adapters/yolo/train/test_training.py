@@ -130,7 +130,7 @@ def test_same_seed_same_weights(training_project, distilled, tmp_path):
 
 @needs_glibc
 def test_a_training_on_a_cpu_keeps_the_memory_that_its_steps_free(training_project, tmp_path):
-    from kd_steps.adapters.yolo.freed_memory import keep_freed_memory
+    from kd_steps.adapters.yolo.runtime import keep_freed_memory
     from kd_steps.adapters.yolo.train.trainer import RetortTrainer
 
     assert keep_freed_memory(0)

@@ -7,7 +7,7 @@ from view_fixture import content, view_dataset
 
 
 def sampler(*args, **options):
-    from kd_steps.adapters.yolo.views import EpochSampler
+    from kd_steps.adapters.yolo.train.loading import EpochSampler
 
     return EpochSampler(*args, **options)
 

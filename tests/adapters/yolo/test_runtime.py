@@ -6,7 +6,7 @@ import sys
 import pytest
 from page_faults import PAGES, needs_glibc
 
-from kd_steps.adapters.yolo.freed_memory import GLIBC_TRIM_BYTES, MOST_KEPT_BYTES
+from kd_steps.adapters.yolo.runtime import GLIBC_TRIM_BYTES, MOST_KEPT_BYTES
 
 pytestmark = pytest.mark.slow
 
@@ -18,7 +18,7 @@ def test_a_step_finds_the_memory_of_the_step_before():
         asked = f"""
 import sys
 sys.path[:] = {sys.path!r}
-from kd_steps.adapters.yolo.freed_memory import keep_freed_memory
+from kd_steps.adapters.yolo.runtime import keep_freed_memory
 from page_faults import pages_of_a_step
 assert keep_freed_memory({most})
 print(pages_of_a_step())
