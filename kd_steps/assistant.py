@@ -21,7 +21,7 @@ def main() -> None:
     """Let the one before it answer, then distil this assistant; each part goes on where a kill stopped it."""
     from kd_steps.adapters.data.reader import load_prepared
     from kd_steps.adapters.sidecar import read_sidecar
-    from kd_steps.adapters.yolo.train.recipe import initial_model
+    from kd_steps.adapters.yolo.initial import initial_model
     from kd_steps.jobs.cache_filling import fill_cache
     from kd_steps.jobs.preflight import judge_size
     from kd_steps.jobs.student_training import cached_lesson, train_student

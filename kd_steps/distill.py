@@ -19,7 +19,7 @@ def main() -> None:
     """Judge the teacher, then distil the student, or go on where a kill stopped it."""
     from kd_steps.adapters.data.reader import load_prepared
     from kd_steps.adapters.sidecar import read_sidecar
-    from kd_steps.adapters.yolo.train.recipe import initial_model
+    from kd_steps.adapters.yolo.initial import initial_model
     from kd_steps.jobs.preflight import judge_teacher, own_verdict, refuse_weak, verdict_lines
 
     params, prepared = load_params(), load_prepared()

@@ -118,8 +118,7 @@ def teach(
     from kd_steps.adapters.sidecar import WEIGHTS
     from kd_steps.adapters.yolo.models import parameter_count
     from kd_steps.adapters.yolo.teach.answering import trained
-    from kd_steps.adapters.yolo.train.recipe import finish
-    from kd_steps.adapters.yolo.train.training import train
+    from kd_steps.adapters.yolo.train.training import finish, train
 
     _, base = trained(params, STUDENT)
     run = few_shot_run(params, prepared, student, base, classes, shots)

@@ -18,7 +18,7 @@ FOLDER, SCORES = Path("models/plain_student"), Path("metrics/alone")
 def main() -> None:
     """Train the student on the labels alone, or go on where a kill stopped it."""
     from kd_steps.adapters.data.reader import load_prepared
-    from kd_steps.adapters.yolo.train.recipe import initial_model
+    from kd_steps.adapters.yolo.initial import initial_model
     from kd_steps.jobs.student_training import plain_lesson, train_student
 
     seed = named()

@@ -21,17 +21,10 @@ def main() -> None:
     from kd_steps.adapters.contract_source import current_contract
     from kd_steps.adapters.data.reader import load_prepared
     from kd_steps.adapters.sidecar import WEIGHTS, write_sidecar
+    from kd_steps.adapters.yolo.initial import given_model, initial_model, model_name
     from kd_steps.adapters.yolo.models import parameter_count, save_weights
-    from kd_steps.adapters.yolo.train.measuring import validation_scores
-    from kd_steps.adapters.yolo.train.recipe import (
-        finish,
-        fresh_views_plan,
-        given_model,
-        initial_model,
-        model_name,
-        training_run,
-    )
-    from kd_steps.adapters.yolo.train.training import train
+    from kd_steps.adapters.yolo.train.recipe import fresh_views_plan, training_run
+    from kd_steps.adapters.yolo.train.training import finish, train, validation_scores
 
     params = load_params()
     section, prepared = params.train_teacher, load_prepared()

@@ -121,7 +121,7 @@ def test_the_last_one_teaches_the_student(taught, tmp_path):
 def test_a_killed_assistant_asks_nothing_again(taught, tmp_path):
     root = tmp_path / "killed"
     shutil.copytree(taught, root, ignore=shutil.ignore_patterns("wide", "wide.json"))
-    assert kill_when(root, "assistant", "models/assistants/wide/resume/live.pt", arguments=["wide"]) == signal.SIGKILL
+    assert kill_when(root, "assistant", "models/assistants/wide/resume/state.pt", arguments=["wide"]) == signal.SIGKILL
     before = tree_digest(root / "data/assistant_caches/wide")
     done = run_assistant(root, "wide")
     assert done.returncode == 0, done.stderr

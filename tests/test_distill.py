@@ -59,7 +59,7 @@ def test_a_student_learns_from_pictures_without_labels_too(project):
 
 def test_a_student_killed_in_its_second_epoch_goes_on_and_learns_from_the_cache(project):
     before = tree_digest(project / "data")
-    assert kill_when(project, "distill", "models/student/resume/live.pt") == signal.SIGKILL
+    assert kill_when(project, "distill", "models/student/resume/state.pt") == signal.SIGKILL
     assert not (project / "metrics/distill.json").exists()
     done = run_stage_in(project, "distill")
     assert done.returncode == 0, done.stderr

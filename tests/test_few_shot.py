@@ -99,11 +99,11 @@ def test_the_training_draws_holds_and_keeps_as_it_is_told(project):
     run = few_shot.few_shot_run(params, prepared, student, base, classes, shots)
     assert (run.new_parts.count, run.new_parts.share, run.new_parts.per_epoch) == (3, 0.25, 12)
     assert [picture.digest for picture in run.train] == [p.digest for p in (*prepared.split("train"), *shots)]
-    weights = run.distillation.weights_at(0)
+    weights = run.soft_loss.weights_at(0)
     assert (weights.soft, weights.hard, weights.temperature) == (0.6, 1.0, 1.0)
     assert run.keep == "last"
     assert run.options["freeze"] == 5
-    said = run.distillation.live(torch.zeros(1, 3, 64, 64))
+    said = run.soft_loss.live(torch.zeros(1, 3, 64, 64))
     assert not [own for own in said.neck.vectors if len(own.values)], "no term compares necks here"
     assert said.neck.attention.numel() == 0
 

@@ -61,9 +61,9 @@ class Work:
 WORK = {
     "prepare": Work(".retort/prepare/incoming/*"),
     "validate": Work("report/data_docs"),
-    "train_teacher": Work("models/teacher/resume/live.pt", resumes="goes on after its last finished epoch"),
+    "train_teacher": Work("models/teacher/resume/state.pt", resumes="goes on after its last finished epoch"),
     "cache_logits": Work("data/cache/shard-mosaic-000-000.sha256", resumes="data/cache: resumed"),
-    "distill": Work("models/student/resume/live.pt", resumes="goes on after its last finished epoch"),
+    "distill": Work("models/student/resume/state.pt", resumes="goes on after its last finished epoch"),
     "few_shot": Work("models/few_shot/run"),
     "export": Work("models/engines/onnx-fp32"),
     "evaluate": Work("evaluation/detections/*.parquet"),

@@ -32,7 +32,7 @@ def killed(tmp_path_factory):
     """A project whose teacher was killed (SIGKILL) in its second of two epochs, and its data's digest before."""
     root = write_training_project(tmp_path_factory.mktemp("killed"), train_teacher=SLOW)
     before = tree_digest(root / "data")
-    assert kill_when(root, "train_teacher", "models/teacher/resume/live.pt") == signal.SIGKILL
+    assert kill_when(root, "train_teacher", "models/teacher/resume/state.pt") == signal.SIGKILL
     return root, before
 
 

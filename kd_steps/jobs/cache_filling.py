@@ -38,7 +38,7 @@ def fill_cache(params: Params, teacher_folder: Path, folder: Path) -> dict[str, 
     """
     from kd_steps.adapters.cache.store import TeacherCache
     from kd_steps.adapters.data.reader import load_prepared
-    from kd_steps.adapters.yolo.train.recipe import initial_model
+    from kd_steps.adapters.yolo.initial import initial_model
     from kd_steps.jobs.cache_setting import cache_setting
     from kd_steps.jobs.fit import require_fitting
 
@@ -100,9 +100,9 @@ def fill(
         The cache's keys, and how many views the teachers answered now.
     """
     from kd_steps.adapters.cache import store
+    from kd_steps.adapters.yolo.hardware import hardware
     from kd_steps.adapters.yolo.teach.answer_stream import answered_views
     from kd_steps.adapters.yolo.teach.answering import asked_teacher, view_source
-    from kd_steps.adapters.yolo.train.recipe import hardware
     from kd_steps.core.cache.keys import CacheKeys
 
     section, places = params.cache_logits, {image.digest: place for place, image in enumerate(images)}

@@ -63,8 +63,8 @@ def verify(sample: int, seed: int, assistant: str | None = None) -> dict[str, An
     """
     from kd_steps.adapters.cache.store import TeacherCache
     from kd_steps.adapters.data.reader import load_prepared
+    from kd_steps.adapters.yolo.hardware import hardware
     from kd_steps.adapters.yolo.teach.answering import asked_teacher, view_source
-    from kd_steps.adapters.yolo.train.recipe import hardware
     from kd_steps.core.cache.answer_errors import largest
     from kd_steps.jobs.cache_filling import more_weight_files
     from kd_steps.jobs.cache_setting import cache_setting

@@ -125,9 +125,10 @@ def train_student(
         What the training measured.
     """
     from kd_steps.adapters.sidecar import WEIGHTS, write_sidecar
+    from kd_steps.adapters.yolo.initial import model_name
     from kd_steps.adapters.yolo.models import parameter_count
-    from kd_steps.adapters.yolo.train.recipe import finish, model_name, training_run
-    from kd_steps.adapters.yolo.train.training import train
+    from kd_steps.adapters.yolo.train.recipe import training_run
+    from kd_steps.adapters.yolo.train.training import finish, train
 
     section = params.distill
     fingerprint = {
@@ -179,8 +180,10 @@ def distillation_of(params: Params, teacher: Detector, **source: Any) -> Distill
     """
     from kd_steps.adapters.yolo.models import neck_channels
     from kd_steps.adapters.yolo.teach.distiller import Distillation
+    from kd_steps.core.distill.lr_guard import LearningRateGuard
 
     section = params.distill
+    guard = LearningRateGuard(section.lr_guard_ratio, section.lr_guard_factor, section.lr_guard_floor)
     return Distillation(
         terms=section.terms,
         weights_at=partial(
@@ -189,5 +192,6 @@ def distillation_of(params: Params, teacher: Detector, **source: Any) -> Distill
         teacher_channels=neck_channels(teacher),
         calibrate_batches=section.calibrate_batches,
         calibrate_share={f"kd_{name}": share for name, share in section.calibrate_share.items()},
+        guard=guard if section.lr_guard_ratio else None,
         **source,
     )

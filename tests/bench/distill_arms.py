@@ -121,8 +121,8 @@ def training_run(params: Any, pictures: list[Any], plan: Any, folder: Path, dist
 
 def _ours(arm: Arm, params: Any, folder: Path) -> dict[str, Any]:
     from kd_steps.adapters.yolo.teach.answering import distillation_plan, frozen
-    from kd_steps.adapters.yolo.train.recipe import finish, fresh_views_plan
-    from kd_steps.adapters.yolo.train.training import train
+    from kd_steps.adapters.yolo.train.recipe import fresh_views_plan
+    from kd_steps.adapters.yolo.train.training import finish, train
     from kd_steps.jobs.student_training import distillation_of
 
     pictures = training_pictures(arm, params.seed)

@@ -59,7 +59,7 @@ class PreciseTrainer(DetectionTrainer):
     def setup_model(self) -> Any:
         checkpoint = super().setup_model()
         torch.set_num_threads(len(os.sched_getaffinity(0)))
-        self.model.__class__, self.model.distiller = TrainingModel, None
+        self.model.__class__, self.model.soft_loss = TrainingModel, None
         self.model.precision = choose_precision("auto", self.device)
         self.model = self.model.precision.lay_out(self.model)
         return checkpoint

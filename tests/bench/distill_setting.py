@@ -128,8 +128,8 @@ def teacher() -> tuple[Any, Any]:
     from kd_steps.adapters.contract_source import current_contract
     from kd_steps.adapters.sidecar import SIDECAR, WEIGHTS, read_sidecar, write_sidecar
     from kd_steps.adapters.yolo.models import build_model, load_weights, parameter_count
-    from kd_steps.adapters.yolo.train.recipe import finish, fresh_views_plan, training_run
-    from kd_steps.adapters.yolo.train.training import train
+    from kd_steps.adapters.yolo.train.recipe import fresh_views_plan, training_run
+    from kd_steps.adapters.yolo.train.training import finish, train
 
     folder, params = TEACHER, parameters(TEACHER_SEED, SCALE.teacher_epochs)
     contract = current_contract(params.preprocessing, params.augmentation)

@@ -116,8 +116,8 @@ def score(changes: dict[str, Any], seed: int) -> dict[str, Any]:
     from kd_steps.adapters.cache.store import TeacherCache
     from kd_steps.adapters.yolo.models import build_model
     from kd_steps.adapters.yolo.teach.answering import cache_header, distillation_plan
-    from kd_steps.adapters.yolo.train.recipe import finish, fresh_views_plan, training_run
-    from kd_steps.adapters.yolo.train.training import train
+    from kd_steps.adapters.yolo.train.recipe import fresh_views_plan, training_run
+    from kd_steps.adapters.yolo.train.training import finish, train
     from kd_steps.jobs.cache_filling import fill
     from kd_steps.jobs.student_training import distillation_of
 

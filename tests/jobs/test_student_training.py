@@ -47,7 +47,7 @@ def test_no_cache_is_built_and_its_folder_says_why(project, monkeypatch, capsys)
 
 
 def test_a_killed_student_goes_on_and_learns_from_its_own_average(project):
-    assert kill_when(project, "distill", "models/student/resume/live.pt") == signal.SIGKILL
+    assert kill_when(project, "distill", "models/student/resume/state.pt") == signal.SIGKILL
     done = run_stage_in(project, "distill")
     assert done.returncode == 0, done.stderr
     assert "the training of this student was stopped here; it goes on after its last finished epoch" in done.stdout

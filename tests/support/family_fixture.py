@@ -81,4 +81,4 @@ def terms_of(live, images, answers, terms=ALL_TERMS):
 
     with live.precision.autocast(images.device):
         student = distillable_outputs(live.train().forward(live.precision.lay_out(images)))
-    return distillation_terms(student, answers, terms, 2.0, live.distiller.adapters)
+    return distillation_terms(student, answers, terms, 2.0, live.soft_loss.adapters)

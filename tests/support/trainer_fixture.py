@@ -137,7 +137,7 @@ def train_and_tell(run, folder):
 
     trainer = RetortTrainer(run)
     trainer.train()
-    seen = [(image, view.closing, view.number) for image, view in run.distillation.cached.asked]
+    seen = [(image, view.closing, view.number) for image, view in run.soft_loss.cached.asked]
     told = {
         "rank": RANK,
         "live": unwrap_model(trainer.model).state_dict(),

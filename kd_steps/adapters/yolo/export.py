@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from ultralytics.models.yolo.model import YOLO
 
 from kd_steps.adapters.yolo.models import head_geometry
-from kd_steps.adapters.yolo.quiet import quiet
+from kd_steps.adapters.yolo.runtime import quiet
 
 
 class ExportError(ValueError):

@@ -1,4 +1,4 @@
-"""Training on a CPU without asking the kernel for the same memory again in every step.
+"""Settings of the process: Ultralytics' log, and what the C library does with memory that a step frees.
 
 A step frees its activations and the next one wants as much again. glibc gives what is free at the end of the heap back
 to the kernel as soon as it exceeds 64 MiB, and the kernel must then map and zero it page by page. PyTorch's tuning
@@ -9,6 +9,11 @@ saves is measured by tests/bench/train_speed.py.
 from __future__ import annotations
 
 import ctypes
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from ultralytics.utils import LOGGER
 
 # <malloc.h>
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
@@ -16,6 +21,17 @@ M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
 MMAP_THRESHOLD_BYTES = 32 << 20
 GLIBC_TRIM_BYTES = 2 * MMAP_THRESHOLD_BYTES
 MOST_KEPT_BYTES = 2**31 - 1  # mallopt takes an int
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Let Ultralytics tell errors only: hold back what would tell a user of things that are not theirs."""
+    level = LOGGER.level
+    LOGGER.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        LOGGER.setLevel(level)
 
 
 def keep_freed_memory(most_bytes: int = MOST_KEPT_BYTES) -> bool:

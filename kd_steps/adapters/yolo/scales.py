@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from ultralytics.nn.tasks import DetectionModel
 
 from kd_steps.adapters.yolo.models import ArchitectureError, ModelScale, build_model, parameter_count
-from kd_steps.adapters.yolo.quiet import quiet
+from kd_steps.adapters.yolo.runtime import quiet
 
 LETTERS = "nsmblx"  # of Ultralytics' named scales; a family may lack some
 NEAR = 1.25  # a named scale this close to the wanted size is taken: it has pretrained weights and a known speed

@@ -2,12 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-
-# Names in what a training with a teacher logs. Ultralytics logs its own parts of the label loss, but of a head with two
-# branches only those of the one-to-one branch, so they do not add up to what was trained on.
-TEACHER_PREFIX, LABEL_LOSS = "kd_", "label_loss"
 
 
 @dataclass(frozen=True)
@@ -35,12 +30,3 @@ class LearningRateGuard:
         if soft <= self.ratio * task:
             return scale
         return min(scale, max(scale * self.factor, self.floor))
-
-
-def soft_and_task(parts: Mapping[str, float]) -> tuple[float, float]:
-    """The sum of the teacher's terms, and the label loss, from the loss parts that a training logs by name.
-
-    They are taken as logged, with the terms' own multipliers and without the schedule's weights: these say how much
-    each side is meant to count, and a guard that counted them would fire wherever the schedule leans to the teacher.
-    """
-    return sum(value for name, value in parts.items() if name.startswith(TEACHER_PREFIX)), parts[LABEL_LOSS]

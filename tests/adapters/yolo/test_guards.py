@@ -31,7 +31,7 @@ def test_a_loss_that_is_no_number_stops_with_the_pictures_and_leaves_the_last_go
     from kd_steps.adapters.yolo.train.training import train
 
     run = training_of(training_project, tmp_path, PoisonedAnswers, epochs=3)
-    answers, picture = run.distillation.cached, run.train[5]
+    answers, picture = run.soft_loss.cached, run.train[5]
     view = run.plan.at(1)
     good = answers.poison(picture.digest, view)
     with pytest.raises(NotFiniteError) as caught:
@@ -44,7 +44,7 @@ def test_a_loss_that_is_no_number_stops_with_the_pictures_and_leaves_the_last_go
     assert f"{tmp_path / 'resume/last.pt'} holds the last good epoch" in told
     asked_before = len(answers.asked)
     assert asked_before <= 16, "it was not tried again"
-    stored = torch.load(tmp_path / "resume/live.pt", weights_only=True)
+    stored = torch.load(tmp_path / "resume/state.pt", weights_only=True)
     assert stored["epoch"] == 0
     assert all(torch.isfinite(value).all() for value in stored["model"].values())
 
@@ -58,7 +58,7 @@ def test_a_loss_that_is_no_number_in_the_first_epoch_says_that_nothing_was_kept(
     from kd_steps.adapters.yolo.guards import NotFiniteError
 
     run = training_of(training_project, tmp_path, PoisonedAnswers)
-    run.distillation.cached.poison(run.train[0].digest, run.plan.at(0))
+    run.soft_loss.cached.poison(run.train[0].digest, run.plan.at(0))
     with pytest.raises(NotFiniteError, match=r"in epoch 1 .*no epoch was finished before it"):
         train_with(run)
 
@@ -141,7 +141,7 @@ def test_the_guard_cuts_the_learning_rate_from_the_next_epoch_on_and_a_resume_re
 
     guard = LearningRateGuard(ratio=1e-3, factor=0.5, floor=0.3)
     run = training_of(training_project, tmp_path / "a", PoisonedAnswers, epochs=4)
-    guarded = replace(run, mechanics=replace(run.mechanics, guard=guard))
+    guarded = replace(run, soft_loss=replace(run.soft_loss, guard=guard))
     train(guarded)
     columns = [name for name in logged(guarded)[0] if name.startswith("lr/")]
     assert columns
@@ -152,7 +152,7 @@ def test_the_guard_cuts_the_learning_rate_from_the_next_epoch_on_and_a_resume_re
     assert [re.search(r"epoch \d", line)[0] for line in said] == ["epoch 1", "epoch 2"]
     assert "exceed 0.001 times the label loss" in said[0]
 
-    answers = run.distillation.cached
+    answers = run.soft_loss.cached
     good = answers.poison(run.train[2].digest, run.plan.at(3))
     stopped = replace(guarded, folder=tmp_path / "b")
     with pytest.raises(ValueError, match="in epoch 4"):

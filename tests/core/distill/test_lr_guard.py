@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kd_steps.core.distill.lr_guard import LearningRateGuard, soft_and_task
+from kd_steps.core.distill.lr_guard import LearningRateGuard
 
 LOSSES = st.floats(0, 1e6)
 
@@ -37,9 +37,3 @@ def test_never_raises_never_below_the_floor_at_most_one_cut_an_epoch(guard, epoc
         assert cut >= guard.floor
         assert cut == scale or cut >= scale * guard.factor
         scale = cut
-
-
-def test_the_teachers_terms_are_told_from_the_label_loss_by_name():
-    parts = {"box_loss": 1.0, "cls_loss": 2.0, "dfl_loss": 0.5, "label_loss": 8.0, "kd_class": 4.0, "kd_box": 0.25}
-    assert soft_and_task(parts) == (4.25, 8.0)
-    assert soft_and_task({"box_loss": 1.0, "label_loss": 1.5}) == (0, 1.5)

@@ -11,10 +11,10 @@ from ultralytics.utils import DEFAULT_CFG, IterableSimpleNamespace
 
 from kd_steps.adapters.contract_source import current_contract
 from kd_steps.adapters.sidecar import WEIGHTS, Sidecar, read_sidecar
+from kd_steps.adapters.yolo.hardware import hardware, keep_in_memory
 from kd_steps.adapters.yolo.models import head_geometry, load_weights, neck_channels
 from kd_steps.adapters.yolo.teach.ensemble import TeacherEnsemble, require_same_heads
 from kd_steps.adapters.yolo.teach.teacher import AnswerContent, FrozenTeacher, Teacher
-from kd_steps.adapters.yolo.train.recipe import hardware, keep_in_memory
 from kd_steps.adapters.yolo.views import ViewDataset
 from kd_steps.core.cache.header import CacheHeader
 from kd_steps.core.data.sample import LabelledImage

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from torch import Tensor, nn
+from torch import Tensor
 from ultralytics.nn.tasks import DetectionModel
+from ultralytics.utils import LOGGER
 
 from kd_steps.adapters.yolo.models import neck_channels
+from kd_steps.adapters.yolo.precision import Precision
+from kd_steps.adapters.yolo.teach.mean_teacher import MeanTeacher
 from kd_steps.adapters.yolo.teach.teacher import AnswerContent, distillable_outputs
 from kd_steps.adapters.yolo.train import distributed
+from kd_steps.adapters.yolo.train.soft_loss import SoftLossModule
 from kd_steps.adapters.yolo.views import StoredTargets
 from kd_steps.core.detect.teacher_targets import TargetBatch
 from kd_steps.core.distill.calibration import TermCalibration
+from kd_steps.core.distill.lr_guard import LearningRateGuard
 from kd_steps.core.distill.neck_adapters import NeckAdapters
 from kd_steps.core.distill.objective import distillation_terms
 from kd_steps.core.distill.schedule import EpochWeights
@@ -23,7 +28,7 @@ from kd_steps.core.distill.terms import TermWeights
 
 @dataclass(frozen=True)
 class Distillation:
-    """A teacher for a training.
+    """A teacher for a training: its soft loss.
 
     Attributes:
         terms: multipliers of the terms.
@@ -34,6 +39,7 @@ class Distillation:
         teacher_channels: of the teacher's neck, by level; needed by the feature and the channel term.
         calibrate_batches: first batches whose gradients calibrate the terms; 0: the multipliers are taken as they are.
         calibrate_share: gradient norm of each calibrated term at the neck, by name, as a share of the label loss's.
+        guard: cuts the learning rate where the teacher's terms outweigh the labels, or None.
     """
 
     terms: TermWeights
@@ -44,9 +50,46 @@ class Distillation:
     teacher_channels: tuple[int, ...] = ()
     calibrate_batches: int = 0
     calibrate_share: Mapping[str, float] = field(default_factory=dict)
+    guard: LearningRateGuard | None = None
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Of the terms that have a weight."""
+        return self.terms.names()
+
+    @property
+    def needs_neck_gradient(self) -> bool:
+        """Whether the terms are calibrated."""
+        return self.calibrate_batches > 0
+
+    def beside(self, student: DetectionModel) -> Distiller:
+        """What is trained and measured beside a student."""
+        return Distiller(self, student)
+
+    def losses_at(self, epoch: int) -> float:
+        """How many label losses the weighted sum of an epoch is as much as."""
+        return self.weights_at(epoch).losses
+
+    def next_lr_scale(self, epoch: int, scale: float, label_loss: float, terms: Mapping[str, float]) -> float:
+        """What multiplies the planned learning rate from the next epoch on: less, where the guard says so.
+
+        The terms are taken as logged, with their own multipliers and without the schedule's weights: these say how much
+        each side is meant to count, and a guard that counted them would fire wherever the schedule leans to the
+        teacher.
+        """
+        if self.guard is None:
+            return scale
+        soft = sum(terms.values())
+        found = self.guard.next_scale(scale, soft, label_loss)
+        if found < scale:
+            LOGGER.warning(
+                f"epoch {epoch + 1}: the teacher's terms ({soft:.3g}) exceed {self.guard.ratio:g} times the label loss "
+                f"({label_loss:.3g}); from the next epoch on, the learning rate is {found:g} of the schedule's"
+            )
+        return found
 
 
-class Distiller(nn.Module):
+class Distiller(SoftLossModule):
     """What a distillation trains and measures beside the student: adapters and the calibration of the terms.
 
     Args:
@@ -62,31 +105,28 @@ class Distiller(nn.Module):
         names, batches = terms.names(), distillation.calibrate_batches
         shares = [distillation.calibrate_share[name] for name in names] if batches else []
         self.calibration = TermCalibration(names, batches, shares)
-        self.distillation: Distillation | None = None
+        self.distillation = lambda: distillation  # a function is not copied: the model's average needs no teacher
+        self.live: Callable[[Tensor], TargetBatch] | None = None
         self.weights: EpochWeights | None = None
 
-    def start_epoch(self, distillation: Distillation, epoch: int) -> None:
-        """Take up the schedule's weights of an epoch."""
-        self.distillation, self.weights = distillation, distillation.weights_at(epoch)
+    def start_epoch(self, epoch: int, average: DetectionModel, precision: Precision) -> None:
+        """Take up the schedule's weights of an epoch; where the student's average teaches, this is it."""
+        settings = self.distillation()
+        self.weights, self.live = settings.weights_at(epoch), settings.live
+        if settings.average is not None:
+            self.live = MeanTeacher(average, precision, settings.average).answer
 
-    def losses(
-        self, outputs: dict[str, Any], batch: dict[str, Any], label_loss: Tensor, neck: Sequence[Tensor]
+    def forward(
+        self, outputs: dict[str, Any], raw: dict[str, Any], batch: dict[str, Any], label_loss: Tensor
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        """The whole loss of a batch, and the teacher's terms by name.
-
-        Args:
-            outputs: of the student, fp32.
-            batch: Ultralytics' batch, with the teacher's answers under ``teacher`` where they are cached.
-            label_loss: scalar; a sum over the pictures, as Ultralytics has it.
-            neck: the neck's outputs in the network's own precision, which ``outputs`` were computed from.
-        """
-        assert self.distillation is not None, "start_epoch comes first"
-        assert self.weights is not None
-        settings, weights = self.distillation, self.weights
-        teacher = batch["teacher"] if settings.live is None else settings.live(batch["img"])
+        """The whole loss of a batch, and the teacher's terms by name: see :class:`SoftLossModule`."""
+        weights = self.weights
+        assert weights is not None, "start_epoch comes first"
+        teacher = batch["teacher"] if self.live is None else self.live(batch["img"])
         # Terms cast what they take of the neck, so that no gradient of a whole fp32 map is needed.
+        neck = distillable_outputs(raw).features
         student = replace(distillable_outputs(outputs), features=neck)
-        terms = distillation_terms(student, teacher, settings.terms, weights.temperature, self.adapters)
+        terms = distillation_terms(student, teacher, self.distillation().terms, weights.temperature, self.adapters)
         pictures = len(batch["img"])  # the terms are means over the pictures, the label loss is a sum
         if self.calibration.measuring and any(level.requires_grad for level in neck):  # a frozen neck feels nothing
             self.calibration.measure(label_loss / pictures, terms, neck)

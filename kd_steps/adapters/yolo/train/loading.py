@@ -27,7 +27,7 @@ def training_loader(
         options: of Ultralytics' data set.
     """
     mix = run.new_parts
-    cached = run.distillation.cached if run.distillation else None
+    cached = run.soft_loss.cached if run.soft_loss else None
     if cached is not None and cached.keeps_views:
         options = {**options, "cache": None}  # no picture is decoded
     dataset = ViewDataset(run.train, run.plan, run.seed, run.augmentation_digest, cached, prefix="train: ", **options)

@@ -18,7 +18,7 @@ from ultralytics.utils.torch_utils import unwrap_model
 
 from kd_steps.adapters.files import atomic_path
 
-LIVE = "live.pt"
+LIVE = "state.pt"
 
 
 def last_checkpoint(folder: Path) -> Path:

@@ -1,4 +1,4 @@
-"""Ultralytics' trainer, with our views, precision, teacher terms and kill-safe checkpoints."""
+"""Ultralytics' trainer, with our views, precision, soft loss and kill-safe checkpoints."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import copy
 import math
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from typing import Any
 
 import torch
@@ -14,21 +13,19 @@ from torch import Tensor
 from ultralytics.data.build import build_dataloader
 from ultralytics.models.yolo.detect import DetectionTrainer
 from ultralytics.nn.tasks import DetectionModel, load_checkpoint
-from ultralytics.utils import LOGGER, RANK, WORLD_SIZE
+from ultralytics.utils import RANK, WORLD_SIZE
 from ultralytics.utils.torch_utils import unwrap_model
 
 from kd_steps.adapters.yolo.guards import require_finite_gradient, require_finite_loss
 from kd_steps.adapters.yolo.models import head_geometry, switch_off_integrations
 from kd_steps.adapters.yolo.runtime import keep_freed_memory
-from kd_steps.adapters.yolo.teach.distiller import Distiller
-from kd_steps.adapters.yolo.teach.mean_teacher import MeanTeacher
 from kd_steps.adapters.yolo.train import distributed, resuming
 from kd_steps.adapters.yolo.train.freezing import HeadOnly
 from kd_steps.adapters.yolo.train.loading import training_loader
+from kd_steps.adapters.yolo.train.soft_loss import LABEL_LOSS
 from kd_steps.adapters.yolo.train.training_model import TrainingModel
 from kd_steps.adapters.yolo.train.training_run import TrainingRun
 from kd_steps.adapters.yolo.views import LabelledDataset
-from kd_steps.core.distill.lr_guard import LABEL_LOSS, soft_and_task
 
 MOST_LEFT_OUT = 20  # in a row: from 2^16, where it starts, the loss is then scaled by less than 1
 
@@ -61,7 +58,7 @@ class RetortTrainer(DetectionTrainer):
         self.steps_left_out = 0  # in a row, by the scaler
         self.seconds_before = 0.0  # of the segments before a resume
         self.add_callback("on_train_start", _go_on)
-        self.add_callback("on_train_epoch_start", _set_epoch_weights)
+        self.add_callback("on_train_epoch_start", _start_soft_loss)
         self.add_callback("on_train_epoch_end", _close_epoch)
         self.add_callback("on_model_save", _keep_checkpoints)
 
@@ -79,7 +76,7 @@ class RetortTrainer(DetectionTrainer):
         model.__class__ = TrainingModel
         model.criterion = None
         model.precision = self.spec.precision
-        model.distiller = Distiller(self.spec.distillation, model) if self.spec.distillation else None
+        model.soft_loss = self.spec.soft_loss.beside(model) if self.spec.soft_loss else None
         if checkpoint:
             model.load_state_dict(live["model"])
             checkpoint, self.lr_scale = resuming.complete(checkpoint, weights, live), live["lr_scale"]
@@ -149,21 +146,21 @@ class RetortTrainer(DetectionTrainer):
         self.ema.update(self.model)
 
     def _clip_norm(self) -> float:
-        """The limit of one loss, for each: else the teacher's terms would shorten the steps of the labels."""
-        teacher = self.spec.distillation
-        return self.spec.mechanics.clip_norm * (teacher.weights_at(self.epoch).losses if teacher else 1.0)
+        """The limit of one loss, for each: else the soft loss would shorten the steps of the labels."""
+        soft = self.spec.soft_loss
+        return self.spec.mechanics.clip_norm * (soft.losses_at(self.epoch) if soft else 1.0)
 
     def _load_checkpoint_state(self, ckpt: dict[str, Any]) -> None:
         model = unwrap_model(self.model)
-        distiller, model.distiller = model.distiller, None  # the checkpoint's average has none
+        soft_loss, model.soft_loss = model.soft_loss, None  # the checkpoint's average has none
         super()._load_checkpoint_state(ckpt)
-        model.distiller = distiller
+        model.soft_loss = soft_loss
         self._make_average_plain()
 
     def _make_average_plain(self) -> None:
         """What is validated and saved needs nothing of ours."""
         if isinstance(self.ema.ema, TrainingModel):
-            del self.ema.ema.precision, self.ema.ema.distiller
+            del self.ema.ema.precision, self.ema.ema.soft_loss
             self.ema.ema.__class__ = DetectionModel
 
     def get_dataloader(self, dataset_path: str, batch_size: int = 16, rank: int = 0, mode: str = "train") -> Any:
@@ -195,7 +192,7 @@ class RetortTrainer(DetectionTrainer):
 
     def label_loss_items(self, loss_items: dict[str, Any] | None = None, prefix: str = "train") -> Any:
         labelled = super().label_loss_items(loss_items, prefix)
-        terms = self.spec.distillation.terms.names() if self.spec.distillation else ()
+        terms = self.spec.soft_loss.names if self.spec.soft_loss else ()
         unmeasured = {f"val/{name}" for name in (LABEL_LOSS, *terms)}  # no teacher answers; Ultralytics would write 0
         kept = [name for name in labelled if name not in unmeasured]
         return kept if loss_items is None else {name: labelled[name] for name in kept}
@@ -236,32 +233,22 @@ def _go_on(trainer: RetortTrainer) -> None:
     trainer.train_time_start -= trainer.seconds_before
 
 
-def _set_epoch_weights(trainer: RetortTrainer) -> None:
-    settings = trainer.spec.distillation
-    if settings is None:
-        return
-    if settings.average is not None:
-        teacher = MeanTeacher(trainer.ema.ema, trainer.spec.precision, settings.average)
-        settings = replace(settings, live=teacher.answer)
-    unwrap_model(trainer.model).distiller.start_epoch(settings, trainer.epoch)
+def _start_soft_loss(trainer: RetortTrainer) -> None:
+    soft_loss = unwrap_model(trainer.model).soft_loss
+    if soft_loss is not None:
+        soft_loss.start_epoch(trainer.epoch, trainer.ema.ema, trainer.spec.precision)
 
 
 def _close_epoch(trainer: RetortTrainer) -> None:
-    """Agree over the processes on what the epoch was like, and cut the learning rate if the guard says so."""
+    """Agree over the processes on what the epoch was like, and let the soft loss set the learning rate."""
     distributed.average(trainer.tloss.values())
     for model in (unwrap_model(trainer.model), trainer.ema.ema):
         distributed.average(model.buffers())  # each process has seen other pictures; its statistics are of these alone
-    guard = trainer.spec.mechanics.guard
-    if guard is None:
-        return
-    soft, task = soft_and_task({name: float(value) for name, value in trainer.tloss.items()})
-    scale = guard.next_scale(trainer.lr_scale, soft, task)
-    if scale < trainer.lr_scale:
-        LOGGER.warning(
-            f"epoch {trainer.epoch + 1}: the teacher's terms ({soft:.3g}) exceed {guard.ratio:g} times the label loss "
-            f"({task:.3g}); from the next epoch on, the learning rate is {scale:g} of the schedule's"
-        )
-    trainer.lr_scale = scale
+    soft = trainer.spec.soft_loss
+    if soft is not None:
+        terms = {name: float(trainer.tloss[name]) for name in soft.names}
+        label_loss = float(trainer.tloss[LABEL_LOSS])
+        trainer.lr_scale = soft.next_lr_scale(trainer.epoch, trainer.lr_scale, label_loss, terms)
 
 
 def _keep_checkpoints(trainer: RetortTrainer) -> None:

@@ -1,4 +1,4 @@
-"""A detector in training: our precision around the forward pass, and the teacher's terms beside the label loss."""
+"""A detector in training: our precision around the forward pass, and the soft loss beside the label loss."""
 
 from __future__ import annotations
 
@@ -9,22 +9,20 @@ from torch import Tensor
 from ultralytics.nn.tasks import DetectionModel
 
 from kd_steps.adapters.yolo.precision import Precision
-from kd_steps.adapters.yolo.teach.distiller import Distiller
-from kd_steps.adapters.yolo.teach.teacher import distillable_outputs
-from kd_steps.core.distill.lr_guard import LABEL_LOSS
+from kd_steps.adapters.yolo.train.soft_loss import LABEL_LOSS, SoftLossModule
 
 
 class TrainingModel(DetectionModel):
-    """A detector in training: our precision around the forward pass, fp32 losses, and the teacher's terms.
+    """A detector in training: our precision around the forward pass, fp32 losses, and the soft loss.
 
     Only the live model has this class; the averaged copy that is saved is a plain ``DetectionModel``.
     """
 
     precision: Precision
-    distiller: Distiller | None
+    soft_loss: SoftLossModule | None
 
     def loss(self, batch: dict[str, Any], preds: Any = None) -> tuple[Tensor, dict[str, Tensor]]:
-        """Label loss and, in training with a teacher, its mean over the pictures and the terms, each under its name."""
+        """Label loss and, in training with a soft loss, its mean over the pictures and each term, by name."""
         if getattr(self, "criterion", None) is None:
             self.criterion = self.init_criterion()
         device = batch["img"].device
@@ -33,11 +31,11 @@ class TrainingModel(DetectionModel):
                 preds = self.forward(self.precision.lay_out(batch["img"]))
         with torch.autocast(device.type, enabled=False):
             outputs = _as_fp32(preds)
-            if self.distiller is None or not self.training:
+            if self.soft_loss is None or not self.training:
                 loss: tuple[Tensor, dict[str, Tensor]] = self.criterion(outputs, batch)
                 return loss
             hard, items = self._label_loss(outputs, batch)
-            total, terms = self.distiller.losses(outputs, batch, hard.sum(), distillable_outputs(preds).features)
+            total, terms = self.soft_loss(outputs, preds, batch, hard.sum())
         whole = {LABEL_LOSS: hard.sum() / len(batch["img"]), **terms}
         return total, {**items, **{name: part.detach() for name, part in whole.items()}}
 

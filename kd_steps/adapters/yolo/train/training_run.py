@@ -10,10 +10,9 @@ from typing import Any, Literal
 from ultralytics.nn.tasks import DetectionModel
 
 from kd_steps.adapters.yolo.precision import Precision
-from kd_steps.adapters.yolo.teach.distiller import Distillation
+from kd_steps.adapters.yolo.train.soft_loss import SoftLoss
 from kd_steps.core.data.sample import LabelledImage
 from kd_steps.core.detect.views import ViewPlan
-from kd_steps.core.distill.lr_guard import LearningRateGuard
 
 
 @dataclass(frozen=True)
@@ -21,20 +20,18 @@ class Mechanics:
     """The knobs of the training loop that Ultralytics has as constants or not at all; the defaults are its own.
 
     Attributes:
-        clip_norm: largest L2 norm of all gradients of a step, for each loss: with a teacher, it is multiplied by the
-            sum of the schedule's weights; 0: they are not clipped.
+        clip_norm: largest L2 norm of all gradients of a step, for each loss: with a soft loss, it is multiplied by as
+            many label losses as both are together; 0: they are not clipped.
         ema_decay: of the averaged weights, once the ramp is over.
         ema_ramp_updates: time constant of the ramp, optimizer updates: the decay at update n is
             ``ema_decay`` · (1 − exp(−n / ema_ramp_updates)).
         head_only_epochs: first epochs that train the head alone.
-        guard: cuts the learning rate where the teacher's terms outweigh the labels, or None.
     """
 
     clip_norm: float = 10.0
     ema_decay: float = 0.9999
     ema_ramp_updates: float = 2000.0
     head_only_epochs: int = 0
-    guard: LearningRateGuard | None = None
 
 
 @dataclass(frozen=True)
@@ -67,7 +64,7 @@ class TrainingRun:
         loader_workers: loader processes.
         cache_images: whether decoded pictures stay in memory.
         folder: where the run keeps its checkpoints until it is finished.
-        distillation: the teacher, if there is one.
+        soft_loss: what is trained on beside the labels, if anything is.
         new_parts: how few-shot batches are mixed, if they are.
         keep: which weights the training gives: those with the best validation mAP, or the last.
         mechanics: how the training steps.
@@ -90,7 +87,7 @@ class TrainingRun:
     loader_workers: int
     cache_images: bool
     folder: Path
-    distillation: Distillation | None = None
+    soft_loss: SoftLoss | None = None
     new_parts: NewPartDraws | None = None
     keep: Literal["best", "last"] = "best"
     mechanics: Mechanics = field(default_factory=Mechanics)

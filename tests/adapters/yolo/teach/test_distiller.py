@@ -8,7 +8,7 @@ from pickle_modules import modules_in
 from trainer_fixture import training_of
 from training_fixture import CLASSES, decided_model
 
-from kd_steps.core.distill.lr_guard import LABEL_LOSS
+from kd_steps.adapters.yolo.train.soft_loss import LABEL_LOSS
 from kd_steps.core.distill.schedule import EpochWeights
 from kd_steps.core.distill.terms import TermWeights
 
@@ -53,8 +53,8 @@ def student_of(distillation, precision="fp32", seed=5):
     model.__class__ = TrainingModel
     model.args, model.criterion, model.precision = get_cfg(), None, Precision(precision, channels_last=False)
     torch.manual_seed(seed)
-    model.distiller = Distiller(distillation, model)
-    model.distiller.start_epoch(distillation, 0)
+    model.soft_loss = Distiller(distillation, model)
+    model.soft_loss.start_epoch(0, model, model.precision)
     return model.train().requires_grad_()
 
 
@@ -80,12 +80,11 @@ def test_the_loss_is_the_labels_and_the_terms_as_the_schedule_weighs_them():
 
 def test_the_schedule_is_asked_once_an_epoch():
     asked = []
-    distillation = teacher_of(weights_at=lambda epoch: asked.append(epoch) or replace(BOTH, soft=float(epoch)))
-    model = student_of(distillation)
-    model.distiller.start_epoch(distillation, 4)
+    model = student_of(teacher_of(weights_at=lambda epoch: asked.append(epoch) or replace(BOTH, soft=float(epoch))))
+    model.soft_loss.start_epoch(4, model, model.precision)
     model.loss(batch_of())
     assert asked == [0, 4]
-    assert model.distiller.weights.soft == 4.0
+    assert model.soft_loss.weights.soft == 4.0
 
 
 def test_answers_that_come_with_the_batch_count_as_live_ones_do():
@@ -108,7 +107,7 @@ def test_answers_that_come_with_the_batch_count_as_live_ones_do():
 )
 def test_adapters_are_there_where_channels_are_compared(terms, adapters):
     model = student_of(teacher_of(terms))
-    assert (model.distiller.adapters is not None) is adapters
+    assert (model.soft_loss.adapters is not None) is adapters
     assert any("adapters" in name for name, _ in model.named_parameters()) is adapters
     total, items = model.loss(batch_of())
     total.backward()
@@ -122,8 +121,8 @@ def test_calibration_lets_each_term_pull_at_the_neck_with_its_share(precision):
     distillation = teacher_of(calibrate_batches=1, calibrate_share=SHARES)
     model = student_of(distillation, precision)
     model.loss(batch)
-    assert not model.distiller.calibration.measuring
-    factors = model.distiller.calibration.multipliers()
+    assert not model.soft_loss.calibration.measuring
+    factors = model.soft_loss.calibration.multipliers()
     assert all(factor != 1.0 for factor in factors.values()), "every term has a gradient at the neck"
 
     def pull(terms, soft, hard):
@@ -165,8 +164,8 @@ def test_calibration_ends_after_its_batches_and_multiplies_what_is_logged():
     plain, calibrated = student_of(teacher_of()), student_of(teacher_of(calibrate_batches=2, calibrate_share=SHARES))
     for seed in range(4):
         calibrated.loss(batch_of(seed))
-        assert calibrated.distiller.calibration.seen == min(seed + 1, 2)
-    factors = calibrated.distiller.calibration.multipliers()
+        assert calibrated.soft_loss.calibration.seen == min(seed + 1, 2)
+    factors = calibrated.soft_loss.calibration.multipliers()
     expected, found = (model.loss(batch_of(9))[1] for model in (plain, calibrated))
     ratios = {name: (found[name] / expected[name]).item() for name in EVERY_TERM.names()}
     assert ratios == pytest.approx(factors, rel=1e-3)
@@ -193,14 +192,14 @@ def trained(run, stop_at=None):
 
 def beside(trainer):
     """What is trained and measured beside the student."""
-    return {name: value for name, value in trainer.model.state_dict().items() if name.startswith("distiller.")}
+    return {name: value for name, value in trainer.model.state_dict().items() if name.startswith("soft_loss.")}
 
 
 @pytest.fixture(scope="module")
 def run(training_project, tmp_path_factory):
     distillation = teacher_of(calibrate_batches=3, calibrate_share=SHARES)
     plain = training_of(training_project, tmp_path_factory.mktemp("distiller"), answers=None, epochs=3)
-    return replace(plain, distillation=distillation)
+    return replace(plain, soft_loss=distillation)
 
 
 @pytest.fixture(scope="module")
@@ -212,12 +211,12 @@ def test_adapters_are_in_the_optimizer_and_learn(run, whole):
     from kd_steps.adapters.yolo.train.trainer import RetortTrainer
 
     optimized = {id(weight) for group in whole.optimizer.param_groups for weight in group["params"]}
-    adapters = list(whole.model.distiller.adapters.parameters())
+    adapters = list(whole.model.soft_loss.adapters.parameters())
     assert len(adapters) == 3 * 4 + 2
     assert {id(weight) for weight in adapters} <= optimized
     fresh = RetortTrainer(replace(run, folder=run.folder.with_name("fresh")))
     fresh.setup_model()
-    moved = zip(fresh.model.distiller.adapters.parameters(), adapters, strict=True)
+    moved = zip(fresh.model.soft_loss.adapters.parameters(), adapters, strict=True)
     assert not any(torch.equal(start, end) for start, end in moved)
 
 
@@ -243,7 +242,7 @@ def test_a_resumed_training_goes_on_with_its_adapters_and_its_calibration(run, w
     assert again.keys() == expected.keys()
     assert all(torch.equal(value, expected[name]) for name, value in again.items())
     assert not all(torch.equal(value, expected[name]) for name, value in first.items())
-    assert int(expected["distiller.calibration.seen"]) == 3
+    assert int(expected["soft_loss.calibration.seen"]) == 3
 
 
 def test_the_student_given_back_is_plain(run, whole):

@@ -35,13 +35,13 @@ def pair(training_project, tmp_path_factory):
     run = training_of(training_project, folder / "run", weights=soft, options={"epochs": 2}, processes=2)
     terms = TermWeights(class_weight=1.0, box_weight=1.0, attention_weight=1.0, feature_weight=1.0)
     calibrated = replace(
-        run.distillation,
+        run.soft_loss,
         terms=terms,
         teacher_channels=neck_channels(decided_model(9)),
         calibrate_batches=2,
         calibrate_share=dict.fromkeys(terms.names(), 0.5),
     )
-    run = replace(run, distillation=calibrated)
+    run = replace(run, soft_loss=calibrated)
     launch(partial(train_and_tell, run, folder), 2)
     return run, [torch.load(folder / f"told-{rank}.pt", weights_only=True) for rank in (0, 1)]
 
@@ -52,9 +52,9 @@ def test_both_processes_end_with_the_same_weights(pair):
     for kind in ("live", "average"):
         mine, others = told[0][kind], told[1][kind]
         assert all(torch.equal(value, others[name]) for name, value in mine.items()), "statistics too"
-    beside = {name for name in told[0]["live"] if name.startswith("distiller.")}
-    assert {"distiller.calibration.term_norms", "distiller.adapters.vectors.0.0.weight"} <= beside
-    assert told[0]["live"]["distiller.calibration.seen"] == 2
+    beside = {name for name in told[0]["live"] if name.startswith("soft_loss.")}
+    assert {"soft_loss.calibration.term_norms", "soft_loss.adapters.vectors.0.0.weight"} <= beside
+    assert told[0]["live"]["soft_loss.calibration.seen"] == 2
     assert not torch.equal(told[0]["live"]["model.0.conv.weight"], run.model.state_dict()["model.0.conv.weight"])
 
 
@@ -67,9 +67,7 @@ def test_the_teachers_terms_reach_the_weights_of_both_processes(pair):
     assert len(moved) > 0.9 * len(weights)
     rows = rows_of(run.folder / "run/results.csv")
     assert [row["epoch"] for row in rows] == ["1", "2"], "one process writes"
-    assert all(
-        float(row[f"train/{name}"]) > 0 for row in rows for name in (*run.distillation.terms.names(), "cls_loss")
-    )
+    assert all(float(row[f"train/{name}"]) > 0 for row in rows for name in (*run.soft_loss.terms.names(), "cls_loss"))
 
 
 def test_an_epochs_pictures_are_shared_out_and_keys_know_no_rank(pair):
@@ -86,7 +84,7 @@ def test_an_epochs_pictures_are_shared_out_and_keys_know_no_rank(pair):
 
 def test_resumable_files_are_written_once(pair):
     run, _ = pair
-    assert sorted(path.name for path in (run.folder / "resume").iterdir()) == ["best.pt", "last.pt", "live.pt"]
+    assert sorted(path.name for path in (run.folder / "resume").iterdir()) == ["best.pt", "last.pt", "state.pt"]
 
 
 def test_two_processes_go_on_after_one_of_them_failed(training_project, tmp_path):
@@ -95,12 +93,12 @@ def test_two_processes_go_on_after_one_of_them_failed(training_project, tmp_path
     from kd_steps.adapters.yolo.train.training import train
 
     run = training_of(training_project, tmp_path, PoisonedAnswers, processes=2)
-    good = run.distillation.cached.poison(run.train[3].digest, run.plan.at(1))
+    good = run.soft_loss.cached.poison(run.train[3].digest, run.plan.at(1))
     before = set(psutil.Process().children(recursive=True))
     with pytest.raises(TrainingProcessError, match=r"the loss is not finite in epoch 2 \(kd_box = nan\)"):
         train(run)
     assert not set(psutil.Process().children(recursive=True)) - before
-    run.distillation.cached.stored[run.train[3].digest, run.plan.at(1)] = good
+    run.soft_loss.cached.stored[run.train[3].digest, run.plan.at(1)] = good
     model = train(run)
     assert all(torch.isfinite(value).all() for value in model.state_dict().values())
     assert [row["epoch"] for row in rows_of(tmp_path / "run/results.csv")] == ["1", "2"]
@@ -110,7 +108,7 @@ def test_processes_of_a_killed_stage_end_with_it_and_the_stage_goes_on(tmp_path)
     root = write_training_project(tmp_path / "project", compute={"device": "cpu", "precision": "fp32", "processes": 2})
     write_model(root, "teacher")
     assert run_stage_in(root, "cache_logits").returncode == 0
-    kept = root / "models/student/resume/live.pt"
+    kept = root / "models/student/resume/state.pt"
     with subprocess.Popen(
         stage_command("distill"),
         cwd=root,

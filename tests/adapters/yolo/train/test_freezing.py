@@ -95,7 +95,7 @@ def test_the_head_alone_learns_at_first_also_over_a_resume(training_project, tmp
 
     run = training_of(training_project, tmp_path / "a", PoisonedAnswers, epochs=3)
     run = replace(run, mechanics=replace(run.mechanics, head_only_epochs=2), options={**run.options, "freeze": 3})
-    head, answers = len(run.model.model) - 1, run.distillation.cached
+    head, answers = len(run.model.model) - 1, run.soft_loss.cached
     trainer, states = RetortTrainer(run), []
     trainer.add_callback("on_train_epoch_end", lambda t: states.append(moved(t.model, run.model)))
     trainer.train()
@@ -119,14 +119,14 @@ def test_terms_are_calibrated_once_the_neck_learns(training_project, tmp_path):
     run = replace(
         run,
         mechanics=replace(run.mechanics, head_only_epochs=1),
-        distillation=replace(
-            run.distillation,
+        soft_loss=replace(
+            run.soft_loss,
             calibrate_batches=2,
-            calibrate_share=dict.fromkeys(run.distillation.terms.names(), 0.1),
+            calibrate_share=dict.fromkeys(run.soft_loss.terms.names(), 0.1),
         ),
     )
     trainer, seen = RetortTrainer(run), []
-    trainer.add_callback("on_train_epoch_end", lambda t: seen.append(t.model.distiller.calibration.seen.item()))
+    trainer.add_callback("on_train_epoch_end", lambda t: seen.append(t.model.soft_loss.calibration.seen.item()))
     trainer.train()
     assert seen == [0, 2]
-    assert (trainer.model.distiller.calibration.term_norms > 0).all()
+    assert (trainer.model.soft_loss.calibration.term_norms > 0).all()

@@ -42,9 +42,9 @@ def killed(whole, tmp_path_factory):
     """The same training, killed (SIGKILL) in the middle of its third epoch: eight pictures an epoch, the 21st."""
     folder = tmp_path_factory.mktemp("killed")
     run = replace(whole, folder=folder)
-    whole.distillation.cached.deadly = 2 * 8 + 5
+    whole.soft_loss.cached.deadly = 2 * 8 + 5
     end = train_in_own_process(run, folder)
-    whole.distillation.cached.deadly = None
+    whole.soft_loss.cached.deadly = None
     assert end.returncode == -signal.SIGKILL, end.stderr
     assert (folder / "run/results.csv").read_text().count("\n") == 3, "two epochs were finished"
     return run
@@ -72,7 +72,7 @@ def expected(whole):
 
 def test_a_resumed_training_ends_with_the_same_weights(killed, expected, tmp_path):
     run = copy_of(killed, tmp_path)
-    assert sorted(path.name for path in (run.folder / "resume").iterdir()) == ["best.pt", "last.pt", "live.pt"]
+    assert sorted(path.name for path in (run.folder / "resume").iterdir()) == ["best.pt", "last.pt", "state.pt"]
     live, average = ended(run)
     assert same(live, expected[0])
     assert same(average, expected[1])
@@ -96,16 +96,16 @@ def test_a_resumed_training_leaves_the_same_file_in_another_folder(whole, killed
 
 
 def test_a_kill_between_the_two_files_costs_an_epoch_and_nothing_else(whole, killed, expected, tmp_path):
-    """`last.pt` is then of the second epoch and `live.pt` of the first."""
+    """`last.pt` is then of the second epoch and `state.pt` of the first."""
     other = replace(whole, folder=tmp_path / "first")
-    answers = other.distillation.cached
+    answers = other.soft_loss.cached
     answers.asked.clear()
     answers.stopping = 8 + 3
     with pytest.raises(KeyboardInterrupt):
         ended(other)
     answers.stopping = None
     run = copy_of(killed, tmp_path / "second")
-    shutil.copyfile(other.folder / "resume/live.pt", run.folder / "resume/live.pt")
+    shutil.copyfile(other.folder / "resume/state.pt", run.folder / "resume/state.pt")
     answers.asked.clear()
     live, average = ended(run)
     assert len(answers.asked) == 3 * 8, "the second epoch is done again"
@@ -116,7 +116,7 @@ def test_a_kill_between_the_two_files_costs_an_epoch_and_nothing_else(whole, kil
 def test_a_kill_between_the_two_files_of_the_first_epoch_begins_anew(killed, expected, tmp_path):
     """`last.pt` alone is rounded and averaged: a training that went on from it would be another one."""
     run = copy_of(killed, tmp_path)
-    (run.folder / "resume/live.pt").unlink()
+    (run.folder / "resume/state.pt").unlink()
     live, average = ended(run)
     assert same(live, expected[0])
     assert same(average, expected[1])
@@ -124,7 +124,7 @@ def test_a_kill_between_the_two_files_of_the_first_epoch_begins_anew(killed, exp
 
 def test_the_clock_goes_on(killed, tmp_path):
     run = copy_of(killed, tmp_path)
-    path = run.folder / "resume/live.pt"
+    path = run.folder / "resume/state.pt"
     torch.save({**torch.load(path, weights_only=True), "seconds": 1000.0}, path)
     ended(run)
     with (run.folder / "run/results.csv").open() as stream:

@@ -4,6 +4,7 @@ import math
 import shutil
 from dataclasses import replace
 from functools import partial
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -55,12 +56,11 @@ def live_teacher(params):
 @pytest.fixture(scope="module")
 def distilled(training_project, tmp_path_factory):
     """A finished training with a live teacher: the run, its weights, what was measured, the project's tree before."""
-    from kd_steps.adapters.yolo.train.recipe import finish
-    from kd_steps.adapters.yolo.train.training import train
+    from kd_steps.adapters.yolo.train.training import finish, train
 
     before = tree_digest(training_project)
     folder = tmp_path_factory.mktemp("distilled")
-    run = small_run(training_project, folder, distillation=live_teacher(params_of(training_project)))
+    run = small_run(training_project, folder, soft_loss=live_teacher(params_of(training_project)))
     model = train(run)
     shutil.copytree(folder, folder.with_name("unfinished"))
     measured = finish(run, model, folder / "weights.pt")
@@ -108,8 +108,7 @@ def test_result_and_checkpoints_lie_in_the_folder_and_the_data_set_is_as_it_was(
 
 
 def test_a_training_killed_after_its_last_epoch_only_hands_its_weights_over(distilled):
-    from kd_steps.adapters.yolo.train.recipe import finish
-    from kd_steps.adapters.yolo.train.training import train
+    from kd_steps.adapters.yolo.train.training import finish, train
 
     run, model, _, _ = distilled
     unfinished = run.folder.with_name("unfinished")
@@ -124,7 +123,7 @@ def test_same_seed_same_weights(training_project, distilled, tmp_path):
 
     run, model, _, _ = distilled
     torch.rand(7)
-    again = train(replace(run, folder=tmp_path, distillation=live_teacher(params_of(training_project))))
+    again = train(replace(run, folder=tmp_path, soft_loss=live_teacher(params_of(training_project))))
     assert all(torch.equal(value, model.state_dict()[name]) for name, value in again.state_dict().items())
 
 
@@ -148,10 +147,10 @@ def training_model(project, distillation, weights):
     model = decided_model(5)
     model.__class__ = TrainingModel
     model.args, model.criterion = trainer.args, None
-    model.precision, model.distiller = Precision("fp32", False), None
+    model.precision, model.soft_loss = Precision("fp32", False), None
     if weights is not None:
-        model.distiller = Distiller(distillation, model)
-        model.distiller.start_epoch(replace(distillation, weights_at=lambda _: weights), 0)
+        model.soft_loss = Distiller(replace(distillation, weights_at=lambda _: weights), model)
+        model.soft_loss.start_epoch(0, model, model.precision)
     return model.train().requires_grad_()
 
 
@@ -205,7 +204,7 @@ def test_a_student_that_is_the_teacher_gets_no_gradient_from_it(training_project
         if isinstance(module, torch.nn.BatchNorm2d):
             module.eval()  # the teacher's statistics, as it has them
     gradient, total, _ = gradient_of_first_layer(model)
-    other = training_model(training_project, live_teacher(params_of(training_project)), model.distiller.weights)
+    other = training_model(training_project, live_teacher(params_of(training_project)), model.soft_loss.weights)
     assert total.sum().item() < 1e-3
     assert gradient.norm() < 1e-2 * gradient_of_first_layer(other)[0].norm()
 
@@ -223,3 +222,52 @@ def test_bf16_gives_fp32_losses(training_project):
     assert {item.dtype for item in items.values()} == {torch.float32}
     assert half.sum().item() == pytest.approx(plain.sum().item(), rel=0.1)
     assert half.sum().item() != plain.sum().item()
+
+
+def test_seconds_and_epochs_count_once_over_a_kill(tmp_path):
+    """Three epochs of 10 s; killed in the third after its row was written, and gone on with at 20 s."""
+    from kd_steps.adapters.yolo.train.training import finish
+
+    table = tmp_path / "run/results.csv"
+    table.parent.mkdir()
+    (tmp_path / "resume").mkdir()
+    rows = ["1,10,0.1,0.05", "2,20,0.2,0.1", "3,30,0.3,0.2", "3,32,0.4,0.35", "4,42,0.5,0.3"]
+    table.write_text("epoch,time,metrics/mAP50(B),metrics/mAP50-95(B)\n" + "\n".join(rows) + "\n")
+    run = SimpleNamespace(
+        folder=tmp_path,
+        new_parts=None,
+        train=[0] * 42,
+        device="cpu",
+        precision=SimpleNamespace(name="fp32"),
+        processes=1,
+        keep="last",
+    )
+    measured = finish(run, decided_model(), tmp_path / "weights.pt")
+    assert measured["epochs"] == 4
+    assert measured["seconds"] == 42.0
+    assert measured["pictures_per_second"] == 4.0
+    assert (measured["val_map50"], measured["val_map50_95"]) == (0.5, 0.3)
+    assert len((tmp_path / "results.csv").read_text().splitlines()) == 5
+
+
+def test_the_scores_are_those_of_the_weights_that_are_kept(tmp_path):
+    from kd_steps.adapters.yolo.train.training import finish
+
+    for keep, expected in (("best", (0.4, 0.3)), ("last", (0.5, 0.2))):
+        (tmp_path / keep / "run").mkdir(parents=True)
+        (tmp_path / keep / "resume").mkdir()
+        rows = ["1,10,0.3,0.3", "2,20,0.4,0.3", "3,30,nan,nan", "4,40,0.5,0.2"]  # the best checkpoint is of the second
+        (tmp_path / keep / "run/results.csv").write_text(
+            "epoch,time,metrics/mAP50(B),metrics/mAP50-95(B)\n" + "\n".join(rows) + "\n"
+        )
+        run = SimpleNamespace(
+            folder=tmp_path / keep,
+            new_parts=None,
+            train=[0],
+            device="cpu",
+            precision=SimpleNamespace(name="fp32"),
+            processes=1,
+            keep=keep,
+        )
+        measured = finish(run, decided_model(), tmp_path / "weights.pt")
+        assert (measured["val_map50"], measured["val_map50_95"]) == expected

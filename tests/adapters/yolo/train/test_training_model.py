@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from torch import nn
 from training_fixture import decided_model
 
-from kd_steps.core.distill.lr_guard import LABEL_LOSS
+from kd_steps.adapters.yolo.train.soft_loss import LABEL_LOSS
 from kd_steps.core.distill.schedule import EpochWeights
 from kd_steps.core.distill.terms import TermWeights
 
@@ -34,8 +34,8 @@ def model_in_training(architecture=None, weights=LABELS_ALONE):
     model.__class__ = TrainingModel
     model.args, model.criterion, model.precision = get_cfg(), None, precision
     distillation = Distillation(TermWeights(class_weight=1.0), lambda _: weights, live=teacher.answer)
-    model.distiller = Distiller(distillation, model)
-    model.distiller.start_epoch(distillation, 0)
+    model.soft_loss = Distiller(distillation, model)
+    model.soft_loss.start_epoch(0, model, precision)
     model.train().requires_grad_()
     for module in model.modules():
         if isinstance(module, nn.BatchNorm2d):
