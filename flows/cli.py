@@ -34,7 +34,7 @@ def run(
 ) -> None:
     """Run the pipeline under Prefect; without PREFECT_API_URL, no server is needed."""
     _require_project()
-    _require_ledger()
+    require_ledger()
     from flows.retrain import run_here
 
     raise typer.Exit(run_here(target, force))
@@ -172,8 +172,8 @@ def _require_project() -> None:
         raise typer.Exit(1)
 
 
-def _require_ledger() -> None:
-    """Write the classes of a product that has no ledger yet from its source."""
+def require_ledger() -> None:
+    """List the classes of the source where the product has no ledger of classes yet."""
     from kd_steps.artifacts import ledger_path
     from kd_steps.params import ParamsError, load_params
 

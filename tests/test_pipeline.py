@@ -117,6 +117,7 @@ def test_a_new_part_trains_no_teacher(project):
         "prepare",
         "validate",
         "few_shot",
+        "register",
     }
 
     done = run(project, sys.executable, "-m", "dvc", "repro")

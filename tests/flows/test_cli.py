@@ -10,7 +10,11 @@ from pathlib import Path
 
 import pytest
 from dossier_fixture import build_project, write
+from params_file import written
+from typer import Exit
+from yolo_folder import make_yolo
 
+from flows.cli import require_ledger
 from flows.dag import is_up_to_date
 from flows.services import free_port
 
@@ -70,6 +74,22 @@ def test_summary_prints_the_gate_the_engines_and_where_to_look(project, passed):
     assert (project / "report/index.html").as_uri() in done.stdout.replace("\n", "")
     assert "make ui" in done.stdout
     assert "map_ratio" in done.stdout
+
+
+def test_the_first_run_of_a_product_lists_the_classes_of_its_source(tmp_path, monkeypatch, capfd):
+    make_yolo(tmp_path / "source")
+    source = {"prepare.source.kind": "yolo", "prepare.source.yolo.path": str(tmp_path / "source")}
+    written(tmp_path, {"product": "bracket", **source})
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PYTHONPATH", str(REPOSITORY))
+    require_ledger()
+    assert capfd.readouterr().out.startswith("data/classes/bracket.csv: 0 scratch, 1 dent; commit the file")
+    require_ledger()
+    assert capfd.readouterr().out == "", "there is one now"
+    (tmp_path / "params.yaml").unlink()
+    with pytest.raises(Exit):
+        require_ledger()
+    assert "error: params.yaml: no such file" in capfd.readouterr().err
 
 
 def test_outside_of_a_project_the_mend_is_said(tmp_path):
