@@ -62,16 +62,16 @@ def _head_terms(
     """Class and box term of one branch, without their multipliers."""
     known = outputs.class_logits[:, : teacher.class_logits.shape[1]]
     student_logits, student_bins = student_at(known, outputs.boxes, teacher)
-    said, gap = top_score(teacher.class_logits), class_gap(student_logits, teacher.class_logits)
-    score = harder_first(said, gap, weights.dynamic_strength)
+    teacher_scores, gap = top_score(teacher.class_logits), class_gap(student_logits, teacher.class_logits)
+    score = harder_first(teacher_scores, gap, weights.dynamic_strength)
     if weights.box_kind == "bins" and student_bins.shape[-1] == teacher.box_bins.shape[-1] > 1:
         box = bin_term(student_bins, teacher.box_bins, score, weights.box_temperature)
     else:
         box = decoded_term(decode_sides(student_bins), decode_sides(teacher.box_bins), score)
-    spoken = class_term(student_logits, teacher.class_logits, temperature)
-    return spoken + background_term(
-        known, kept_anchors(teacher, known.shape[2]), teacher.ceiling, said, temperature
-    ), box
+    foreground = class_term(student_logits, teacher.class_logits, temperature)
+    kept = kept_anchors(teacher, known.shape[2])
+    background = background_term(known, kept, teacher.ceiling, teacher_scores, temperature)
+    return foreground + background, box
 
 
 def _neck_terms(
