@@ -1,4 +1,4 @@
-"""The learning-rate guard: a teacher that shouts the labels down is answered with smaller steps."""
+"""The learning-rate guard: where the terms outweigh the label loss, steps get smaller."""
 
 from __future__ import annotations
 
