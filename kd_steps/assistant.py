@@ -32,9 +32,8 @@ def main() -> None:
     model = initial_model(params.distill, None, prepared.classes, params.seed)
     print(judge_size(params, read_sidecar(teacher), model).text)  # noqa: T201
     filled = fill_cache(params, teacher, cache)
-    lesson = cached_lesson(params, prepared, teacher, cache, model)
     folder = MODELS / "assistants" / name
-    measured = train_student(params, prepared, model, lesson, folder, "assistant", "kd_steps.assistant")
+    measured = train_student(params, prepared, cached_lesson(params, prepared, teacher, cache), folder, "assistant")
     write_losses(folder / "results.csv", Path(f"plots/assistants/{name}.csv"))
     write_json(Path(f"metrics/assistants/{name}.json"), {**measured, "cache": filled})
 

@@ -29,8 +29,8 @@ def main() -> None:
     print("\n".join(verdict_lines(verdict)))  # noqa: T201
     write_json(Path("metrics/teacher_choice.json"), verdict)
     refuse_weak(params, verdict)
-    lesson = own_lesson(params, prepared, model) if own else cached_lesson(params, prepared, teacher, CACHE, model)
-    measured = train_student(params, prepared, model, lesson, FOLDER, "student", "kd_steps.distill")
+    lesson = own_lesson(params, prepared) if own else cached_lesson(params, prepared, teacher, CACHE)
+    measured = train_student(params, prepared, lesson, FOLDER, "student")
     write_losses(FOLDER / "results.csv", CURVES)
     write_json(Path("metrics/distill.json"), measured)
 

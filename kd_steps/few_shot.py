@@ -19,9 +19,11 @@ from kd_steps.core.data.ledger import by_number
 from kd_steps.core.data.sample import LabelledImage
 from kd_steps.core.data.yolo_labels import parse_yolo
 from kd_steps.core.distill.schedule import Phase, weights_at
+from kd_steps.core.recipe import recipe_of
 from kd_steps.edge.contract import canonical_digest
-from kd_steps.jobs.resumable import train_once
-from kd_steps.jobs.student_training import NOT_OF_THE_TRAINING
+from kd_steps.jobs.fingerprint import Fingerprint, releases
+from kd_steps.jobs.student_training import NOT_OF_THE_TRAINING, TAUGHT
+from kd_steps.jobs.train import Fitting, Network, train_once
 from kd_steps.params import Params, load_params
 from kd_steps.params.distill import Distill
 from kd_steps.stage_entry import run_stage
@@ -56,7 +58,9 @@ def main() -> None:
         FOLDER.mkdir(parents=True)
         shutil.copyfile(STUDENT / WEIGHTS, FOLDER / WEIGHTS)
         shutil.copyfile(STUDENT / "results.csv", FOLDER / "results.csv")
-        write_few_shot_sidecar(student, student.classes, student.parameters, {})
+        lineage = {**student.lineage, "student_sha256": student.sha256}
+        network = Network("few_shot", student.model, student.classes, (), student.contract, student.dataset_digest)
+        network.write_sidecar(FOLDER, student.parameters, student.training, lineage)
         measured = {"epochs": 0}
         print(f"{NEW_PARTS}: no new parts; the student is handed on as it is")  # noqa: T201
     per_class = {name: sum(int((s.class_ids == classes.index(name)).any()) for s in shots) for name in new_classes}
@@ -115,6 +119,37 @@ def teach(
     Returns:
         What the training measured.
     """
+    section, knobs = few_shot_section(params).flat(), params.cache_logits
+    told = canonical_digest([[s.digest, s.class_ids.tolist(), s.boxes_xywh.tolist()] for s in shots])
+    asked = {"score_threshold": knobs.score_threshold, "max_anchors": knobs.max_anchors}
+    made_of = Fingerprint(
+        dataset=prepared.digest,
+        contract=student.contract.digest,
+        seed=params.seed,
+        classes=tuple(classes),
+        values={
+            **{name: value for name, value in section.items() if name not in NOT_OF_THE_TRAINING},
+            **params.few_shot.flat(),
+        },
+        learns_from=student.sha256,
+        taught_with={**asked, "shots": told},
+        libraries=releases(),
+        recipe=recipe_of(*TAUGHT, "few_shot"),
+    )
+    new_classes = classes[len(student.classes) :]
+    network = Network("few_shot", student.model, classes, new_classes, student.contract, student.dataset_digest)
+    begin = partial(ready, params, prepared, student, classes, shots)
+    return train_once(FOLDER, made_of, network, begin, student.renamed_from)
+
+
+def ready(
+    params: Params, prepared: PreparedSet, student: Sidecar, classes: Sequence[str], shots: Sequence[LabelledImage]
+) -> Fitting:
+    """The training on the shots, and the student that it begins with.
+
+    Raises:
+        ValueError: the student's weights are not those of its sidecar, or of another preprocessing contract.
+    """
     from kd_steps.adapters.sidecar import WEIGHTS
     from kd_steps.adapters.yolo.models import parameter_count
     from kd_steps.adapters.yolo.teach.answering import trained
@@ -122,21 +157,12 @@ def teach(
 
     _, base = trained(params, STUDENT)
     run = few_shot_run(params, prepared, student, base, classes, shots)
-    fingerprint = {
-        "few_shot": params.few_shot.model_dump(mode="json"),
-        "section": {k: v for k, v in few_shot_section(params).flat().items() if k not in NOT_OF_THE_TRAINING},
-        "student": student.sha256,
-        "seed": params.seed,
-        "dataset": prepared.digest,
-        "contract": student.contract.digest,
-        "shots": canonical_digest([[s.digest, s.class_ids.tolist(), s.boxes_xywh.tolist()] for s in shots]),
-    }
-
-    def make() -> None:
-        measured = finish(run, train(run), FOLDER / WEIGHTS)
-        write_few_shot_sidecar(student, classes, parameter_count(run.model), measured)
-
-    return train_once(FOLDER, fingerprint, "student with new parts", "kd_steps.few_shot", make)
+    return Fitting(
+        fit=lambda: finish(run, train(run), FOLDER / WEIGHTS),
+        architecture=run.model.yaml,
+        parameters=parameter_count(run.model),
+        lineage={**student.lineage, "student_sha256": student.sha256},
+    )
 
 
 def few_shot_section(params: Params) -> Distill:
@@ -197,26 +223,6 @@ def few_shot_run(
         ),
         NewPartDraws(len(shots), few.new_part_share, few.iterations_per_epoch * few.batch),
         keep="last",  # the validation split knows no new class, so its best epoch is the one that learnt least of it
-    )
-
-
-def write_few_shot_sidecar(
-    student: Sidecar, classes: Sequence[str], parameters: int, measured: Mapping[str, Any]
-) -> None:
-    """The note of the weights that this stage hands on."""
-    from kd_steps.adapters.sidecar import write_sidecar
-
-    write_sidecar(
-        FOLDER,
-        kind="few_shot",
-        model=student.model,
-        classes=classes,
-        new_classes=classes[len(student.classes) :],
-        parameters=parameters,
-        contract=student.contract,
-        dataset_digest=student.dataset_digest,
-        training=measured or student.training,
-        lineage={**student.lineage, "student_sha256": student.sha256},
     )
 
 

@@ -18,14 +18,12 @@ FOLDER, SCORES = Path("models/plain_student"), Path("metrics/alone")
 def main() -> None:
     """Train the student on the labels alone, or go on where a kill stopped it."""
     from kd_steps.adapters.data.reader import load_prepared
-    from kd_steps.adapters.yolo.initial import initial_model
     from kd_steps.jobs.student_training import plain_lesson, train_student
 
     seed = named()
     params, prepared = load_params().model_copy(update={"seed": seed}), load_prepared()
-    model = initial_model(params.distill, None, prepared.classes, seed)
-    lesson, folder = plain_lesson(params, prepared), FOLDER / str(seed)
-    measured = train_student(params, prepared, model, lesson, folder, "plain_student", "kd_steps.plain_student")
+    folder = FOLDER / str(seed)
+    measured = train_student(params, prepared, plain_lesson(params, prepared), folder, "plain_student")
     write_json(SCORES / f"student_{seed}.json", measured)
 
 

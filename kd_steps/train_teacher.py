@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from kd_steps.adapters.files import write_json
-from kd_steps.edge.contract import canonical_digest
-from kd_steps.jobs.resumable import train_once
-from kd_steps.jobs.weight_files import weight_file
+from kd_steps.core.recipe import recipe_of
+from kd_steps.jobs.fingerprint import Fingerprint, own_architecture, releases
+from kd_steps.jobs.train import Fitting, Network, model_name, train_once
 from kd_steps.params import Params, load_params
 from kd_steps.stage_entry import run_stage
+
+if TYPE_CHECKING:
+    from kd_steps.adapters.data.reader import PreparedSet
+    from kd_steps.edge.contract import PreprocessingContract
 
 FOLDER = Path("models/teacher")
 
@@ -20,15 +24,45 @@ def main() -> None:
     """Train the teacher, or go on where a kill stopped it; or take given weights as they are."""
     from kd_steps.adapters.contract_source import current_contract
     from kd_steps.adapters.data.reader import load_prepared
-    from kd_steps.adapters.sidecar import WEIGHTS, write_sidecar
-    from kd_steps.adapters.yolo.initial import given_model, initial_model, model_name
+
+    params, prepared = load_params(), load_prepared()
+    section, contract = params.train_teacher, current_contract(params.preprocessing, params.augmentation)
+    made_of = fingerprint(params, prepared, contract)
+    name = model_name(section, section.weights)
+    network = Network("teacher", name, prepared.classes, (), contract, prepared.digest)
+    measured = train_once(FOLDER, made_of, network, partial(ready, params, prepared, contract))
+    write_json(Path("metrics/alone/teacher.json"), measured)
+
+
+def fingerprint(params: Params, prepared: PreparedSet, contract: PreprocessingContract) -> Fingerprint:
+    """All that the training depends on; a half-finished one of something else is not gone on with."""
+    return Fingerprint(
+        dataset=prepared.digest,
+        contract=contract.digest,
+        seed=params.seed,
+        classes=prepared.classes,
+        values=params.train_teacher.flat(),
+        architecture=own_architecture(params.train_teacher.model),
+        taught_with={},
+        libraries=releases(),
+        recipe=recipe_of("views", "training"),
+    )
+
+
+def ready(params: Params, prepared: PreparedSet, contract: PreprocessingContract) -> Fitting:
+    """The training, or the measuring of weights that are taken as they are.
+
+    Raises:
+        ValueError: the weight file or the architecture cannot be used.
+    """
+    from kd_steps.adapters.sidecar import WEIGHTS
+    from kd_steps.adapters.yolo.initial import given_model, initial_model
     from kd_steps.adapters.yolo.models import parameter_count, save_weights
     from kd_steps.adapters.yolo.train.recipe import fresh_views_plan, training_run
     from kd_steps.adapters.yolo.train.training import finish, train, validation_scores
+    from kd_steps.jobs.weight_files import weight_file
 
-    params = load_params()
-    section, prepared = params.train_teacher, load_prepared()
-    contract = current_contract(params.preprocessing, params.augmentation)
+    section = params.train_teacher
     weights, as_it_is = weight_file(section.weights), section.epochs == 0
     if as_it_is and weights:
         model = given_model(section, weights, prepared.classes)
@@ -47,40 +81,14 @@ def main() -> None:
         FOLDER,
     )
 
-    def make() -> None:
+    def fit() -> dict[str, object]:
         if as_it_is:
             save_weights(model, FOLDER / WEIGHTS)
-            measured = validation_scores(run)
-        else:
-            measured = finish(run, train(run), FOLDER / WEIGHTS)
-        write_sidecar(
-            FOLDER,
-            kind="teacher",
-            model=model_name(section, section.weights),
-            classes=prepared.classes,
-            new_classes=(),
-            parameters=parameter_count(model),
-            contract=contract,
-            dataset_digest=prepared.digest,
-            training=measured,
-            lineage={"weights": section.weights, "weights_sha256": section.weights_sha256},
-        )
+            return validation_scores(run)
+        return finish(run, train(run), FOLDER / WEIGHTS)
 
-    of = fingerprint(params, prepared.digest, contract.digest, model.yaml)
-    write_json(Path("metrics/alone/teacher.json"), train_once(FOLDER, of, "teacher", "kd_steps.train_teacher", make))
-
-
-def fingerprint(
-    params: Params, dataset_digest: str, contract_digest: str, architecture: Mapping[str, Any]
-) -> dict[str, object]:
-    """All that the training depends on; a half-finished one of something else is not gone on with."""
-    return {
-        "dataset": dataset_digest,
-        "contract": contract_digest,
-        "seed": params.seed,
-        "section": params.train_teacher.flat(),
-        "architecture": canonical_digest(architecture),  # a model YAML may change under its name
-    }
+    lineage = {"weights": params.train_teacher.weights, "weights_sha256": params.train_teacher.weights_sha256}
+    return Fitting(fit, model.yaml, parameter_count(model), lineage)
 
 
 if __name__ == "__main__":

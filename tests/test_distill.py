@@ -78,7 +78,7 @@ def test_a_student_killed_in_its_second_epoch_goes_on_and_learns_from_the_cache(
     student, teacher = read_sidecar(project / "models/student"), read_sidecar(project / "models/teacher")
     assert (student.kind, student.classes) == ("student", tuple(CLASSES))
     assert student.lineage["teacher_sha256"] == teacher.sha256
-    assert student.lineage["cache"] == read_json(project / "data/cache/header.json")
+    assert student.lineage["cache"].items() <= read_json(project / "data/cache/header.json").items()
     assert student.contract.digest == teacher.contract.digest
     assert json.loads((project / "metrics/distill.json").read_text())["epochs"] == 2
     assert tree_digest(project / "data") == before

@@ -4,6 +4,7 @@ import csv
 import json
 import shutil
 import signal
+from dataclasses import replace
 
 import pytest
 from training_fixture import (
@@ -243,18 +244,18 @@ def test_without_prepared_data_the_mend_is_told(tmp_path, monkeypatch):
 
 
 def test_all_that_a_training_depends_on_is_in_its_fingerprint(training_project):
-    params = params_of(training_project)
-    plain = train_teacher.fingerprint(params, "d", "c", {"nc": 1})
+    from kd_steps.adapters.contract_source import current_contract
+    from kd_steps.adapters.data.reader import load_prepared
+
+    params, prepared = params_of(training_project), load_prepared(training_project / "data/prepared")
+    contract = current_contract(params.preprocessing, params.augmentation)
+    plain = train_teacher.fingerprint(params, prepared, contract)
+    learns_slower = params.train_teacher.changed(lr0=0.5)
     others = [
-        train_teacher.fingerprint(params, "D", "c", {"nc": 1}),
-        train_teacher.fingerprint(params, "d", "C", {"nc": 1}),
-        train_teacher.fingerprint(params, "d", "c", {"nc": 2}),
-        train_teacher.fingerprint(params.model_copy(update={"seed": 1}), "d", "c", {"nc": 1}),
-        train_teacher.fingerprint(
-            params.model_copy(update={"train_teacher": params.train_teacher.changed(lr0=0.5)}),
-            "d",
-            "c",
-            {"nc": 1},
-        ),
+        train_teacher.fingerprint(params, replace(prepared, digest="D"), contract),
+        train_teacher.fingerprint(params, replace(prepared, classes=("other", *prepared.classes[1:])), contract),
+        train_teacher.fingerprint(params, prepared, replace(contract, imgsz_px=96)),
+        train_teacher.fingerprint(params.model_copy(update={"seed": 1}), prepared, contract),
+        train_teacher.fingerprint(params.model_copy(update={"train_teacher": learns_slower}), prepared, contract),
     ]
     assert all(other != plain for other in others)

@@ -14,6 +14,14 @@ from kd_steps.params.data import Augmentation, Preprocessing
 CLOSING_VIEWS = {"closing_geometry": "letterbox"}  # what the gains do not say; its change makes other views
 
 
+def release(library: str) -> str:
+    """The release of an installed library, by its name in the registry.
+
+    A version may end in where a build came from, as ``2.15.0+cpu`` does: the same release, the same numbers.
+    """
+    return version(library).partition("+")[0]
+
+
 def current_contract(preprocessing: Preprocessing, augmentation: Augmentation) -> PreprocessingContract:
     """The contract that training in this process follows.
 
@@ -32,7 +40,7 @@ def current_contract(preprocessing: Preprocessing, augmentation: Augmentation) -
         augmentation_digest=canonical_digest({**augmentation.model_dump(), **CLOSING_VIEWS}),
         library_versions={
             "opencv": cv2.__version__,
-            "ultralytics": version("ultralytics"),
-            "numpy": version("numpy"),
+            "ultralytics": release("ultralytics"),
+            "numpy": release("numpy"),
         },
     )

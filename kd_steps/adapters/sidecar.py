@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 from kd_steps.adapters.files import read_json, sha256_of, write_json
 from kd_steps.edge.contract import PreprocessingContract
+from kd_steps.params import Params
 
 WEIGHTS, SIDECAR = "weights.pt", "sidecar.json"
 
@@ -32,6 +33,7 @@ class Sidecar:
         dataset_digest: of the prepared data set.
         training: what the training measured.
         lineage: digests of what it was made from.
+        renamed_from: sha256 of the weight files that were this one but for the names of its classes.
     """
 
     kind: Kind
@@ -44,6 +46,7 @@ class Sidecar:
     dataset_digest: str
     training: Mapping[str, Any]
     lineage: Mapping[str, Any]
+    renamed_from: tuple[str, ...] = ()
 
 
 def write_sidecar(
@@ -57,6 +60,7 @@ def write_sidecar(
     dataset_digest: str,
     training: Mapping[str, Any],
     lineage: Mapping[str, Any],
+    renamed_from: Sequence[str] = (),
 ) -> None:
     """Write the note of ``folder``'s weight file."""
     write_json(
@@ -73,9 +77,16 @@ def write_sidecar(
             "dataset_digest": dataset_digest,
             "training": dict(training),
             "lineage": dict(lineage),
+            "renamed_from": list(renamed_from),
             "versions": {name: importlib.metadata.version(name) for name in ("ultralytics", "torch", "numpy")},
         },
     )
+
+
+def voices_beside(params: Params, sidecar: Sidecar) -> list[dict[str, Any]]:
+    """Who answers beside a detector, and how much each counts: they stand beside the teacher, not an assistant."""
+    more = params.cache_logits.more_teachers if sidecar.kind == "teacher" else []
+    return [teacher.model_dump(exclude={"weights"}) for teacher in more]  # where a file lies does not count
 
 
 def read_sidecar(folder: Path) -> Sidecar:
@@ -102,4 +113,5 @@ def read_sidecar(folder: Path) -> Sidecar:
         dataset_digest=note["dataset_digest"],
         training=note["training"],
         lineage=note["lineage"],
+        renamed_from=tuple(note.get("renamed_from", ())),  # the last releases wrote none
     )

@@ -47,7 +47,16 @@ def fill_cache(params: Params, teacher_folder: Path, folder: Path) -> dict[str, 
     student = initial_model(params.distill, None, prepared.classes, params.seed)
     require_fitting(teacher_folder, made_of.sidecar, made_of.teacher, student, prepared.classes)
     more = more_weight_files(params, made_of.sidecar)
-    keys, forwards = fill(params, folder, made_of.header, made_of.teacher, made_of.data.pictures, made_of.plan, more)
+    keys, forwards = fill(
+        params,
+        folder,
+        made_of.header,
+        made_of.teacher,
+        made_of.data.pictures,
+        made_of.plan,
+        more,
+        made_of.sidecar.renamed_from,
+    )
     cache = TeacherCache(folder, made_of.header, keys)
     formats = cache.views_by_precision
     if len(formats) > 1:
@@ -84,6 +93,7 @@ def fill(
     images: Sequence[LabelledImage],
     plan: ViewPlan,
     more_weights: Sequence[Path] = (),
+    renamed_from: Sequence[str] = (),
 ) -> tuple[CacheKeys, int]:
     """Let a teacher answer what its cache does not hold yet.
 
@@ -95,6 +105,7 @@ def fill(
         images: the training pictures.
         plan: which views there are.
         more_weights: weight files of those who answer beside it.
+        renamed_from: sha256 of the weight files that are the teacher's but for the names of its classes.
 
     Returns:
         The cache's keys, and how many views the teachers answered now.
@@ -110,7 +121,7 @@ def fill(
     teacher = asked_teacher(params, model, header.classes, more_weights)
     views = view_source(params, images, plan, header.augmentation_digest)
     with sole_writer(folder), tqdm(total=len(keys), unit="view", desc=str(folder)) as progress:
-        print(f"{folder}: {store.open_for_writing(folder, header)}")  # noqa: T201
+        print(f"{folder}: {store.open_for_writing(folder, header, renamed_from)}")  # noqa: T201
 
         def answer(part: Sequence[ViewOfImage]) -> Iterator[AnsweredView]:
             wanted = [(places[key.image], key.view) for key in part]
@@ -133,10 +144,10 @@ def more_weight_files(params: Params, sidecar: Sidecar) -> list[Path]:
     Raises:
         TrackingError: the registry cannot be reached, or does not have one of them.
     """
-    from kd_steps.adapters.yolo.teach.answering import asks_more
+    from kd_steps.adapters.sidecar import voices_beside
     from kd_steps.jobs.weight_files import weight_file
 
-    if not asks_more(params, sidecar):
+    if not voices_beside(params, sidecar):
         return []
     found = [weight_file(teacher.weights) for teacher in params.cache_logits.more_teachers]
     return [path for path in found if path is not None]

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kd_steps.core.distill.schedule import weights_at
-from kd_steps.edge.contract import canonical_digest
-from kd_steps.jobs.resumable import train_once
+from kd_steps.core.recipe import Part, recipe_of
+from kd_steps.jobs.fingerprint import Fingerprint, own_architecture, releases
+from kd_steps.jobs.train import Fitting, Network, model_name, train_once
 from kd_steps.params import Params
 
 if TYPE_CHECKING:
@@ -22,35 +23,73 @@ if TYPE_CHECKING:
     from kd_steps.edge.contract import PreprocessingContract
 
 NOT_OF_THE_TRAINING = {"teacher", "answers", "teacher_choice"}  # keys of `distill` that leave the student as it is
+TAUGHT: tuple[Part, ...] = ("views", "training", "answers", "distillation")
+ASKED = ("score_threshold", "max_anchors", "attention", "pooled", "max_vectors")  # knobs of `cache_logits`
+
+
+@dataclass(frozen=True)
+class Taught:
+    """Who teaches a student, once it is there to be taught.
+
+    Attributes:
+        distillation: the teacher's side; None: the student learns from the labels alone.
+        plan: which view an epoch shows.
+        lineage: digests of what teaches.
+    """
+
+    distillation: Distillation | None
+    plan: ViewPlan
+    lineage: Mapping[str, Any]
 
 
 @dataclass(frozen=True)
 class Lesson:
-    """What a student is taught with.
+    """What a student is taught with, before any network is built.
 
     Attributes:
         data: what it is trained on.
-        distillation: the teacher's side; None: it learns from the labels alone.
-        plan: which view an epoch shows.
-        contract: how a picture reaches the network.
-        lineage: digests of what teaches.
+        teach: gives a student its teacher; raises where the two do not fit.
+        learns_from: sha256 of the teacher's weights, or None.
+        renamed_from: sha256 of the weight files that are the teacher's but for the names of its classes.
+        taught_with: what the teacher is asked.
+        recipe: the parts of the recipe that make it.
     """
 
     data: TrainingSet
-    distillation: Distillation | None
-    plan: ViewPlan
-    contract: PreprocessingContract
-    lineage: Mapping[str, Any]
+    teach: Callable[[Detector], Taught]
+    learns_from: str | None
+    renamed_from: tuple[str, ...]
+    taught_with: Mapping[str, Any]
+    recipe: tuple[Part, ...]
 
 
-def cached_lesson(
-    params: Params, prepared: PreparedSet, teacher_folder: Path, cache: Path, student: Detector
-) -> Lesson:
+def cached_lesson(params: Params, prepared: PreparedSet, teacher_folder: Path, cache: Path) -> Lesson:
     """A teacher whose answers to every view lie in a cache.
 
+    ``teach`` raises a ValueError where the cache is of something else or damaged, or teacher, data and student do not
+    fit.
+
     Raises:
-        ValueError: the cache is of something else or damaged, or teacher, data and student do not fit.
+        FileNotFoundError, ValueError: the teacher is not there in full.
     """
+    from kd_steps.adapters.data.reader import distillation_set, load_unlabelled
+    from kd_steps.adapters.sidecar import read_sidecar, voices_beside
+    from kd_steps.core.detect.views import plan_views
+
+    distill, knobs, sidecar = params.distill, params.cache_logits, read_sidecar(teacher_folder)
+    plan = plan_views(distill.epochs, distill.training.close_mosaic_fraction, knobs.views, knobs.closing_views)
+    taught_with = {
+        **{name: getattr(knobs, name) for name in ASKED},
+        "views": plan.views,
+        "closing_views": plan.closing_views,
+        "voices": voices_beside(params, sidecar),
+    }
+    teach = partial(_from_cache, params, prepared, teacher_folder, cache)
+    data = distillation_set(prepared, load_unlabelled())
+    return Lesson(data, teach, sidecar.sha256, sidecar.renamed_from, taught_with, TAUGHT)
+
+
+def _from_cache(params: Params, prepared: PreparedSet, teacher_folder: Path, cache: Path, student: Detector) -> Taught:
     from kd_steps.adapters.cache.store import TeacherCache
     from kd_steps.jobs.cache_setting import cache_setting
     from kd_steps.jobs.fit import require_fitting
@@ -59,18 +98,13 @@ def cached_lesson(
     sidecar, teacher = made_of.sidecar, made_of.teacher
     require_fitting(teacher_folder, sidecar, teacher, student, prepared.classes)
     answers = TeacherCache(cache, made_of.header, made_of.keys)
-    return Lesson(
-        data=made_of.data,
-        distillation=distillation_of(params, teacher, cached=answers),
-        plan=made_of.plan,
-        contract=sidecar.contract,
-        lineage={
-            "teacher_sha256": sidecar.sha256,
-            "taught_by": params.distill.teacher,
-            "chain": [*sidecar.lineage.get("chain", []), _link(params.distill.teacher, sidecar)],
-            "cache": answers.header.to_dict(),
-        },
-    )
+    lineage = {
+        "teacher_sha256": sidecar.sha256,
+        "taught_by": params.distill.teacher,
+        "chain": [*sidecar.lineage.get("chain", []), _link(params.distill.teacher, sidecar)],
+        "cache": answers.header.to_dict(),
+    }
+    return Taught(distillation_of(params, teacher, cached=answers), made_of.plan, lineage)
 
 
 def _link(name: str, sidecar: Sidecar) -> dict[str, Any]:
@@ -79,95 +113,112 @@ def _link(name: str, sidecar: Sidecar) -> dict[str, Any]:
     return {"name": name, "model": sidecar.model, "parameters": sidecar.parameters, "val_map50_95": score}
 
 
-def own_lesson(params: Params, prepared: PreparedSet, student: Detector) -> Lesson:
+def own_lesson(params: Params, prepared: PreparedSet) -> Lesson:
     """The student's own moving average as its teacher: no cache, and a new view every epoch."""
-    from kd_steps.adapters.contract_source import current_contract
     from kd_steps.adapters.data.reader import distillation_set, load_unlabelled
+
+    asked = {name: getattr(params.cache_logits, name) for name in ASKED}
+    data = distillation_set(prepared, load_unlabelled())
+    return Lesson(data, partial(_by_its_average, params), None, (), asked, TAUGHT)
+
+
+def _by_its_average(params: Params, student: Detector) -> Taught:
     from kd_steps.adapters.yolo.teach.answering import answer_content
     from kd_steps.adapters.yolo.train.recipe import fresh_views_plan
 
     asked = answer_content(params)
-    return Lesson(
-        data=distillation_set(prepared, load_unlabelled()),
-        distillation=distillation_of(params, student, average=asked),
-        plan=fresh_views_plan(params.distill),
-        contract=current_contract(params.preprocessing, params.augmentation),
-        lineage={"taught_by": "ema", "asked": asdict(asked)},
-    )
+    lineage = {"taught_by": "ema", "asked": asdict(asked)}
+    return Taught(distillation_of(params, student, average=asked), fresh_views_plan(params.distill), lineage)
 
 
 def plain_lesson(params: Params, prepared: PreparedSet) -> Lesson:
     """No teacher: the labels alone, and a new view every epoch."""
-    from kd_steps.adapters.contract_source import current_contract
     from kd_steps.adapters.data.reader import TrainingSet
+
+    data = TrainingSet(prepared.split("train"), prepared.digest)
+    return Lesson(data, partial(_by_labels, params), None, (), {}, ("views", "training"))
+
+
+def _by_labels(params: Params, student: Detector) -> Taught:
     from kd_steps.adapters.yolo.train.recipe import fresh_views_plan
 
-    contract = current_contract(params.preprocessing, params.augmentation)
-    data = TrainingSet(prepared.split("train"), prepared.digest)
-    return Lesson(data, None, fresh_views_plan(params.distill), contract, {"taught_by": None})
+    return Taught(None, fresh_views_plan(params.distill), {"taught_by": None})
 
 
-def train_student(
-    params: Params, prepared: PreparedSet, student: Detector, lesson: Lesson, folder: Path, kind: Kind, stage: str
-) -> Mapping[str, Any]:
-    """Train a student, or go on where a kill stopped it.
+def train_student(params: Params, prepared: PreparedSet, lesson: Lesson, folder: Path, kind: Kind) -> Mapping[str, Any]:
+    """Train a student, or go on where a kill stopped it, or hand over the finished one.
 
     Args:
         params: all of ``params.yaml``; ``distill`` is the student's training.
         prepared: the data.
-        student: the detector to train.
         lesson: what it is taught with.
         folder: where weights, results and sidecar go.
         kind: of the sidecar.
-        stage: the module that trains it, such as ``kd_steps.distill``.
 
     Returns:
         What the training measured.
+
+    Raises:
+        ValueError: student, teacher and data do not fit.
     """
-    from kd_steps.adapters.sidecar import WEIGHTS, write_sidecar
-    from kd_steps.adapters.yolo.initial import model_name
+    from kd_steps.adapters.contract_source import current_contract
+
+    contract = current_contract(params.preprocessing, params.augmentation)
+    made_of = fingerprint(params, prepared, lesson, contract)
+    network = Network(kind, model_name(params.distill), prepared.classes, (), contract, lesson.data.digest)
+    begin = partial(ready, params, prepared, lesson, folder, contract.augmentation_digest)
+    return train_once(folder, made_of, network, begin, lesson.renamed_from)
+
+
+def fingerprint(params: Params, prepared: PreparedSet, lesson: Lesson, contract: PreprocessingContract) -> Fingerprint:
+    """All that a student's weights depend on."""
+    section = params.distill
+    return Fingerprint(
+        dataset=lesson.data.digest,
+        contract=contract.digest,
+        seed=params.seed,
+        classes=prepared.classes,
+        values={name: value for name, value in section.flat().items() if name not in NOT_OF_THE_TRAINING},
+        architecture=own_architecture(section.model),
+        learns_from=lesson.learns_from,
+        taught_with=dict(lesson.taught_with),
+        libraries=releases(),
+        recipe=recipe_of(*lesson.recipe),
+    )
+
+
+def ready(params: Params, prepared: PreparedSet, lesson: Lesson, folder: Path, augmentation_digest: str) -> Fitting:
+    """A student's training, and its teacher with it.
+
+    Raises:
+        ValueError: student, teacher and data do not fit.
+    """
+    from kd_steps.adapters.sidecar import WEIGHTS
+    from kd_steps.adapters.yolo.initial import initial_model
     from kd_steps.adapters.yolo.models import parameter_count
     from kd_steps.adapters.yolo.train.recipe import training_run
     from kd_steps.adapters.yolo.train.training import finish, train
 
-    section = params.distill
-    fingerprint = {
-        "section": {k: v for k, v in section.flat().items() if k not in NOT_OF_THE_TRAINING},
-        "lesson": dict(lesson.lineage),
-        "seed": params.seed,
-        "dataset": lesson.data.digest,
-        "contract": lesson.contract.digest,
-        "architecture": canonical_digest(student.yaml),  # a model YAML may change under its name
-    }
+    student = initial_model(params.distill, None, prepared.classes, params.seed)
+    taught = lesson.teach(student)
     run = training_run(
         params,
-        section,
+        params.distill,
         student,
         prepared.classes,
         lesson.data.pictures,
         prepared.split("val"),
-        lesson.plan,
-        lesson.contract.augmentation_digest,
+        taught.plan,
+        augmentation_digest,
         folder,
-        lesson.distillation,
+        taught.distillation,
     )
-
-    def make() -> None:
-        measured = finish(run, train(run), folder / WEIGHTS)
-        write_sidecar(
-            folder,
-            kind=kind,
-            model=model_name(section),
-            classes=prepared.classes,
-            new_classes=(),
-            parameters=parameter_count(student),
-            contract=lesson.contract,
-            dataset_digest=lesson.data.digest,
-            training=measured,
-            lineage=lesson.lineage,
-        )
-
-    return train_once(folder, fingerprint, kind.replace("_", " "), stage, make)
+    return Fitting(
+        fit=lambda: finish(run, train(run), folder / WEIGHTS),
+        architecture=student.yaml,
+        parameters=parameter_count(student),
+        lineage=taught.lineage,
+    )
 
 
 def distillation_of(params: Params, teacher: Detector, **source: Any) -> Distillation:

@@ -43,7 +43,7 @@ def test_two_teachers_fill_one_cache_and_teach_one_student(project):
     assert header["teacher_sha256"] != read_sidecar(project / "models/teacher").sha256
     distill.main()
     student = read_sidecar(project / "models/student")
-    assert student.lineage["cache"] == header
+    assert student.lineage["cache"].items() <= header.items()
     assert student.lineage["teacher_sha256"] == read_sidecar(project / "models/teacher").sha256
 
 

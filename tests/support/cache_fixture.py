@@ -33,6 +33,7 @@ FULL = CacheHeader(
     max_vectors=6,
     pixels=True,
     library_versions={"torch": "2.0", "numpy": "2.0"},
+    recipe={"views": 1, "answers": 1},
 )
 BARE = replace(FULL, attention=False, pooled=False, max_vectors=0, pixels=False)
 

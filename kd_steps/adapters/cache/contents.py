@@ -49,7 +49,7 @@ def cache_contents(folder: Path) -> CacheContents:
     Raises:
         CacheError: there is no cache, or a shard cannot be read.
     """
-    header = stored_header(folder)
+    header, _ = stored_header(folder)
     if header.get("answers") == "ema":
         raise CacheError(f"{folder}: empty, for distill.answers is ema: the student is its own teacher")
     if missing := [field.name for field in fields(CacheHeader) if field.name not in header]:

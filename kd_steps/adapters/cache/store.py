@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import bisect
 import itertools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -27,13 +27,14 @@ from kd_steps.adapters.cache.shards import (
     write_shard,
 )
 from kd_steps.adapters.files import read_json, write_json
-from kd_steps.core.cache.header import ASSISTANT_CACHES, VIEW_COUNTS, CacheHeader
+from kd_steps.core.cache.header import ASSISTANT_CACHES, VIEW_COUNTS, CacheHeader, answers_digest, as_today
 from kd_steps.core.cache.keys import CacheKeys, ViewOfImage, shard_prefix
 from kd_steps.core.cache.rows import AnsweredView, unpack_sample, unpack_targets
 from kd_steps.core.detect.teacher_targets import TeacherTargets
 from kd_steps.core.detect.views import View
 
 HEADER = "header.json"
+SHARDS_OF = "answers_digest"  # in the header's file: what its shards say they are of
 NAMED_HOLES = 3  # in a message
 
 
@@ -55,11 +56,17 @@ def _stage(folder: Path) -> str:
     return f"assistant@{folder.name}" if folder.parent.name == ASSISTANT_CACHES else "cache_logits"
 
 
-def open_for_writing(folder: Path, header: CacheHeader) -> str:
+def open_for_writing(folder: Path, header: CacheHeader, renamed_from: Sequence[str] = ()) -> str:
     """Ready a folder for a cache with this header; finished shards of the same cache are kept.
 
     So are those of a cache that differs in the number of its views alone: another schedule asks only for what is new.
+    So are those of the same teacher when its classes had other names: an answer has columns, not names.
     What a shard was made from it says itself, so that a damaged header costs no answers.
+
+    Args:
+        folder: of the cache.
+        header: of the cache that it is to be.
+        renamed_from: sha256 of the weight files that are the teacher's but for the names of its classes.
 
     Returns:
         What was found: ``new``, ``resumed``, or what differs in the cache that had to go.
@@ -68,21 +75,35 @@ def open_for_writing(folder: Path, header: CacheHeader) -> str:
         torn.unlink()
     note, shards = folder / HEADER, list(folder.glob(f"shard-*{SUFFIX}"))
     found = "resumed" if note.exists() or shards else "new"
-    stored = _readable_header(note)
-    if found == "resumed" and (differences := header.differences(stored, but=VIEW_COUNTS)):
-        if any(place.answers_digest == header.answers_digest for path in shards if (place := shard_place(path))):
+    stored, digest = _readable_header(note)
+    if found == "resumed" and (differences := header.differences(stored, _may_differ(header, stored, renamed_from))):
+        digest = header.answers_digest
+        if any(place.answers_digest == digest for path in shards if (place := shard_place(path))):
             found = f"resumed; {HEADER} was damaged and is written anew"
         else:
             found = f"another cache stood here ({'; '.join(differences) if stored else 'its header is damaged'})"
             for old in shards:
                 old.unlink()
-    if stored != header.to_dict():
-        write_json(note, header.to_dict())
+    written = {**header.to_dict(), SHARDS_OF: digest or header.answers_digest}
+    if not note.exists() or _json(note) != written:
+        write_json(note, written)
     return found
 
 
-def _readable_header(note: Path) -> dict[str, Any]:
-    """A stored header; empty where there is none or it cannot be read."""
+def _may_differ(header: CacheHeader, stored: Mapping[str, Any], renamed_from: Sequence[str]) -> tuple[str, ...]:
+    """The fields in which a stored header may differ while its answers are those that are asked for."""
+    renamed = stored.get("teacher_sha256") in renamed_from and len(stored.get("classes", ())) == len(header.classes)
+    return (*VIEW_COUNTS, "teacher_sha256", "classes") if renamed else VIEW_COUNTS
+
+
+def _readable_header(note: Path) -> tuple[dict[str, Any], str | None]:
+    """A stored header, and the digest that its shards carry; nothing where there is none or it cannot be read."""
+    found = _json(note)
+    digest = found.pop(SHARDS_OF, None)
+    return as_today(found), digest or (answers_digest(found) if found else None)
+
+
+def _json(note: Path) -> dict[str, Any]:
     try:
         found = read_json(note)
     except (ValueError, FileNotFoundError):
@@ -90,8 +111,8 @@ def _readable_header(note: Path) -> dict[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
-def stored_header(folder: Path) -> dict[str, Any]:
-    """The header of a cache as it was written.
+def stored_header(folder: Path) -> tuple[dict[str, Any], str]:
+    """The header of a cache, its fields named as today's are, and the digest that its shards carry.
 
     Raises:
         CacheError: there is no cache, or its header cannot be read.
@@ -99,9 +120,10 @@ def stored_header(folder: Path) -> dict[str, Any]:
     note = folder / HEADER
     if not note.exists():
         raise CacheError(f"{folder}: no teacher cache; run {filling(folder)}")
-    if not (found := _readable_header(note)):
+    found, digest = _readable_header(note)
+    if digest is None:
         raise CacheError(f"{note}: damaged; run {repairing(folder)}, which writes it again and asks no answer twice")
-    return found
+    return found, digest
 
 
 def write_shards(
@@ -127,9 +149,9 @@ def write_shards(
     Raises:
         OSError: the disk is full; finished shards stay, and the next run goes on behind them.
     """
-    start, planned = 0, set[str]()
+    start, planned, (_, digest) = 0, set[str](), stored_header(folder)
     for name, first, count in keys.shards(shard_views):
-        path, place = folder / f"{name}{SUFFIX}", ShardPlace(name, first, count, header.answers_digest, precision)
+        path, place = folder / f"{name}{SUFFIX}", ShardPlace(name, first, count, digest, precision)
         found = shard_place(path) if shard_fault(path) is None else None
         fresh = found is None or replace(found, precision=precision) != place
         if fresh:
@@ -156,7 +178,7 @@ class TeacherCache:
     """
 
     def __init__(self, folder: Path, expected: CacheHeader, keys: CacheKeys) -> None:
-        stored = stored_header(folder)
+        stored, self._shards_of = stored_header(folder)
         if faults := expected.differences(stored):
             raise CacheError(
                 f"{folder}: the teacher cache was made from something else ({'; '.join(faults)}); "
@@ -199,7 +221,7 @@ class TeacherCache:
 
     def _misplaced(self, path: Path, place: ShardPlace | None) -> str | None:
         """What is wrong with where a shard lies."""
-        if place is None or place.answers_digest != self.header.answers_digest:
+        if place is None or place.answers_digest != self._shards_of:
             return f"was made from something else than {HEADER} tells"
         return None if place.name == path.stem else f"holds the answers of {place.name}"
 

@@ -62,16 +62,6 @@ def given_model(section: Training, weights: Path, classes: Sequence[str]) -> Det
         ) from error
 
 
-def model_name(section: Training, weights: Path | str | None = None) -> str:
-    """How a person would name the model."""
-    if weights is not None:
-        return str(weights)
-    model = section.model
-    if isinstance(model, ScaledModel):
-        return f"{Path(model.architecture).stem} (depth {model.depth_multiple}, width {model.width_multiple})"
-    return Path(model).stem
-
-
 def _architecture(model: str | ScaledModel) -> str | ModelScale:
     return model if isinstance(model, str) else ModelScale(**model.model_dump())
 

@@ -260,6 +260,23 @@ def save_weights(model: DetectionModel, path: Path) -> None:
         torch.save({"model": plain, "epoch": -1, "train_args": {}}, stream)
 
 
+def rename_classes(weights: Path, sha256: str, classes: Sequence[str], renamed: Path) -> None:
+    """Write a weight file again with other names for its classes; every number in it stays.
+
+    Args:
+        weights: the weight file.
+        sha256: of it.
+        classes: the names that its outputs are to have, in their order.
+        renamed: where the new file goes.
+
+    Raises:
+        WeightsError: the weight file cannot be used.
+    """
+    model = load_weights(weights, sha256)
+    model.names = dict(enumerate(classes))
+    save_weights(model, renamed)
+
+
 def require_same_geometry(teacher: DetectionModel, student: DetectionModel) -> None:
     """Refuse a student whose anchors are not the teacher's: the cache names anchors by their number.
 

@@ -12,9 +12,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-LAYOUT = 6  # of rows, quantise and pixel_hash
 ASSISTANT_CACHES = "assistant_caches"  # the folder of the caches that assistants learn from, each by its name
 VIEW_COUNTS = ("views", "closing_views")  # how many there are; no single answer depends on them
+BEFORE_RECIPES = {"layout": 6}  # how the last headers before recipe numbers told what their first numbers tell now
 
 
 @dataclass(frozen=True)
@@ -42,8 +42,8 @@ class CacheHeader:
         pooled: whether pooled neck channels are kept.
         max_vectors: most neck vectors kept a view.
         pixels: whether the views themselves are kept.
-        library_versions: of the libraries that make the pixels and the answers.
-        layout: how a row is packed; raised whenever the same bytes would mean something else.
+        library_versions: releases of the libraries that make the pixels and the answers.
+        recipe: numbers of our own code that makes them.
     """
 
     teacher_sha256: str
@@ -66,18 +66,18 @@ class CacheHeader:
     max_vectors: int
     pixels: bool
     library_versions: Mapping[str, str]
-    layout: int = LAYOUT
+    recipe: Mapping[str, int]
 
     def to_dict(self) -> dict[str, Any]:
         """The header as JSON values."""
         lists = {name: list(getattr(self, name)) for name in ("classes", "cells", "neck_channels")}
-        return {**asdict(self), **lists, "library_versions": dict(self.library_versions)}
+        mappings = {"library_versions": dict(self.library_versions), "recipe": dict(self.recipe)}
+        return {**asdict(self), **lists, **mappings}
 
     @property
     def answers_digest(self) -> str:
         """sha256 (hex) of what a single answer depends on."""
-        fields = {name: value for name, value in self.to_dict().items() if name not in VIEW_COUNTS}
-        return hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()
+        return answers_digest(self.to_dict())
 
     @property
     def pixel_bytes(self) -> int:
@@ -92,3 +92,19 @@ class CacheHeader:
             for k in mine | dict(found)
             if mine.get(k) != found.get(k) and k not in but
         ]
+
+
+def answers_digest(header: Mapping[str, Any]) -> str:
+    """sha256 (hex) of those fields of a header that a single answer depends on."""
+    fields = {name: value for name, value in header.items() if name not in VIEW_COUNTS}
+    return hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()
+
+
+def as_today(stored: Mapping[str, Any]) -> dict[str, Any]:
+    """The fields of a stored header as today's are named, also of one from before there were recipe numbers."""
+    fields = dict(stored)
+    if fields.items() >= BEFORE_RECIPES.items() and "recipe" not in fields:
+        fields = {name: value for name, value in fields.items() if name not in BEFORE_RECIPES}
+        fields["recipe"] = {"views": 1, "answers": 1}
+        fields["library_versions"] = {name: v.partition("+")[0] for name, v in fields["library_versions"].items()}
+    return fields

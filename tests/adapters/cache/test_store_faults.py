@@ -35,7 +35,7 @@ FOREIGN = {
     "attention": False,
     "pixels": False,
     "max_vectors": 2,
-    "layout": 1,
+    "recipe": {"views": 1, "answers": 2},
 }
 
 

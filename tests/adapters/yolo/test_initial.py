@@ -68,11 +68,3 @@ def test_rows_of_classes_nobody_knows_start_afresh_by_the_seed(section, tmp_path
     assert torch.equal(first, again)
     assert not torch.equal(first, other)
     assert not torch.allclose(first, logits_of(source), atol=0.5)
-
-
-def test_names_for_a_person(section):
-    from kd_steps.adapters.yolo.initial import model_name
-
-    assert model_name(section) == "yolo11 (depth 0.25, width 0.125)"
-    assert model_name(section.model_copy(update={"model": "yolo11s.yaml"})) == "yolo11s"
-    assert model_name(section, "models:/x@y") == "models:/x@y"

@@ -5,7 +5,7 @@ from dataclasses import fields, replace
 
 import pytest
 
-from kd_steps.core.cache.header import CacheHeader
+from kd_steps.core.cache.header import CacheHeader, as_today
 
 HEADER = CacheHeader(
     teacher_sha256="t",
@@ -28,6 +28,7 @@ HEADER = CacheHeader(
     max_vectors=0,
     pixels=True,
     library_versions={"torch": "2"},
+    recipe={"views": 1, "answers": 1},
 )
 OTHERS = {
     "teacher_sha256": "T",
@@ -50,7 +51,7 @@ OTHERS = {
     "max_vectors": 20,
     "pixels": False,
     "library_versions": {"torch": "3"},
-    "layout": 1,
+    "recipe": {"views": 1, "answers": 2},
 }
 
 
@@ -71,10 +72,13 @@ def test_a_missing_or_foreign_field_is_a_difference():
     assert HEADER.differences({**stored, "odd": 1}) == ["seed: 0 against None", "odd: None against 1"]
 
 
-def test_a_cache_packed_in_another_way_is_another_cache():
-    stored = HEADER.to_dict()
-    del stored["layout"]  # as before there was one
-    assert HEADER.differences(stored) == [f"layout: {HEADER.layout} against None"]
+def test_a_header_of_before_recipe_numbers_is_told_as_todays():
+    """What the last release wrote: a layout, and versions with the build that they came from."""
+    stored = {**HEADER.to_dict(), "layout": 6, "library_versions": {"torch": "2+cpu"}}
+    del stored["recipe"]
+    assert HEADER.differences(as_today(stored)) == []
+    assert HEADER.differences(as_today({**stored, "layout": 5})) != []
+    assert as_today(HEADER.to_dict()) == HEADER.to_dict()
 
 
 def test_pixels_take_a_byte_a_channel():

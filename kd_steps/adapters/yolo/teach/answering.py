@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 from collections.abc import Sequence
 from pathlib import Path
 
 from ultralytics.nn.tasks import DetectionModel
 from ultralytics.utils import DEFAULT_CFG, IterableSimpleNamespace
 
-from kd_steps.adapters.contract_source import current_contract
-from kd_steps.adapters.sidecar import WEIGHTS, Sidecar, read_sidecar
+from kd_steps.adapters.contract_source import current_contract, release
+from kd_steps.adapters.sidecar import WEIGHTS, Sidecar, read_sidecar, voices_beside
 from kd_steps.adapters.yolo.hardware import hardware, keep_in_memory
 from kd_steps.adapters.yolo.models import head_geometry, load_weights, neck_channels
 from kd_steps.adapters.yolo.teach.ensemble import TeacherEnsemble, require_same_heads
@@ -20,6 +19,7 @@ from kd_steps.core.cache.header import CacheHeader
 from kd_steps.core.data.sample import LabelledImage
 from kd_steps.core.detect.ensemble import EnsembleMember
 from kd_steps.core.detect.views import ViewPlan, plan_views
+from kd_steps.core.recipe import recipe_of
 from kd_steps.edge.contract import canonical_digest, require_same
 from kd_steps.params import Params
 
@@ -86,17 +86,10 @@ def asked_teacher(
     return TeacherEnsemble(teachers, members)
 
 
-def asks_more(params: Params, sidecar: Sidecar) -> bool:
-    """Whether others answer beside this detector: they stand beside the teacher, not beside an assistant."""
-    return sidecar.kind == "teacher" and bool(params.cache_logits.more_teachers)
-
-
 def asked_sha256(params: Params, sidecar: Sidecar) -> str:
-    """Names whoever answers: a detector's own sha256, or one over all of several with their weights and classes."""
-    if not asks_more(params, sidecar):
-        return sidecar.sha256
-    more = [teacher.model_dump(exclude={"weights"}) for teacher in params.cache_logits.more_teachers]
-    return canonical_digest([sidecar.sha256, more])
+    """Names whoever answers: a detector's own sha256, or one over all of several with their voices."""
+    voices = voices_beside(params, sidecar)
+    return canonical_digest([sidecar.sha256, voices]) if voices else sidecar.sha256
 
 
 def view_source(params: Params, images: Sequence[LabelledImage], plan: ViewPlan, digest: str) -> ViewDataset:
@@ -123,8 +116,8 @@ def view_source(params: Params, images: Sequence[LabelledImage], plan: ViewPlan,
 
 
 def library_versions() -> dict[str, str]:
-    """Versions of the libraries that make a view's pixels and a teacher's answers."""
-    return {name: importlib.metadata.version(name) for name in LIBRARIES}
+    """Releases of the libraries that make a view's pixels and a teacher's answers."""
+    return {name: release(name) for name in LIBRARIES}
 
 
 def cache_header(
@@ -144,7 +137,7 @@ def cache_header(
         closing_views=plan.closing_views,
         classes=teacher.classes,
         bins=head.bins,
-        two_branches=head.end2end and not asks_more(params, teacher),
+        two_branches=head.end2end and not voices_beside(params, teacher),
         cells=tuple((imgsz_px // stride) ** 2 for stride in head.strides_px),
         neck_channels=neck_channels(model),
         score_threshold=cache.score_threshold,
@@ -154,4 +147,5 @@ def cache_header(
         max_vectors=cache.max_vectors,
         pixels=cache.pixels,
         library_versions=library_versions(),
+        recipe=recipe_of("views", "answers"),
     )
