@@ -1,8 +1,8 @@
-"""How far the losses of `tests/adapters/yolo/teach/test_families.py` fall, over seeds: what its limits stand on.
+"""How far the losses of `tests/test_families.py` fall, over seeds: what its limits stand on.
 
-``PYTHONPATH=.:tests/support:tests python tests/bench/family_losses.py [SEEDS]``, with the variables of a variant before
-it, such as ``OMP_NUM_THREADS=4`` or ``ATEN_CPU_CAPABILITY=avx2 ONEDNN_MAX_CPU_ISA=AVX2``. It prints a line a training:
-the sum of all parts in the last epoch as a share of that in the first, and each part's share.
+``PYTHONPATH=.:tests/support:tests python tests/bench/family_losses.py [SEEDS [STUDENT]]``, with the variables of a
+variant before it, such as ``OMP_NUM_THREADS=4`` or ``ATEN_CPU_CAPABILITY=avx2 ONEDNN_MAX_CPU_ISA=AVX2``. It prints a
+line a training: the sum of all parts in the last epoch as a share of that in the first, and each part's share.
 """
 
 import csv
@@ -14,8 +14,8 @@ from pathlib import Path
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.update(YOLO_OFFLINE="true", YOLO_AUTOINSTALL="false", YOLO_VERBOSE="false")
 
-from adapters.yolo.teach.test_families import PAIRS, with_precision
 from family_fixture import training_of, write_families
+from test_families import PAIRS, with_precision
 from training_fixture import decided_model, params_of
 
 
@@ -35,18 +35,17 @@ def shares(project, pair, seed, folder):
     return {"all": sum(last.values()) / sum(first.values())} | {n[6:]: last[n] / first[n] for n in first}
 
 
-def main(seeds):
-    """Print a line a training."""
+def main(seeds, student):
+    """Print a line a training, of the pairs whose student's model has ``student`` in its name."""
     with tempfile.TemporaryDirectory() as folder:
         project = write_families(Path(folder) / "project")
-        for pair in PAIRS:
+        for pair in (pair for pair in PAIRS if student in pair.student):
+            names = f"{Path(pair.teacher).stem}-{Path(pair.student).stem}"
             for seed in range(seeds):
-                found = shares(
-                    project, pair, seed, Path(folder) / f"{Path(pair.teacher).stem}-{Path(pair.student).stem}-{seed}"
-                )
+                found = shares(project, pair, seed, Path(folder) / f"{names}-{seed}")
                 told = " ".join(f"{name} {share:.3f}" for name, share in found.items())
-                print(f"{Path(pair.teacher).stem} {Path(pair.student).stem} seed {seed}: {told}", flush=True)
+                print(f"{names} seed {seed}: {told}", flush=True)
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]) if len(sys.argv) > 1 else 3)
+    main(int(sys.argv[1]) if len(sys.argv) > 1 else 3, sys.argv[2] if len(sys.argv) > 2 else "")

@@ -25,13 +25,23 @@ from typing import Any
 import psutil
 import pytest
 
-# Variables that libraries set for themselves, at their import or as they work.
-LIBRARIES_OWN = (
-    *("CUBLAS_", "CUDA_", "GIT_PYTHON_", "GRPC_", "KINETO_", "KMP_", "MKL_", "MPL", "NO_ALBUMENTATIONS", "NUMEXPR_"),
-    *("OMP_", "PYTHONHASHSEED", "TF_CPP_", "TORCH", "TQDM_"),
+# How variables begin that tests and our code set; all others are those of libraries, at their import or as they work.
+TESTS_OWN = (
+    "RETORT_",
+    "YOLO_",
+    "DVC_",
+    "PREFECT_",
+    "MLFLOW_",
+    "HOME",
+    "PATH",
+    "PYTHONPATH",
+    "RANK",
+    "WORLD_",
+    "MASTER_",
 )
 PYTESTS_OWN = ("PYTEST_CURRENT_TEST",)
-HANDLED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGCHLD, signal.SIGUSR1, signal.SIGUSR2, signal.SIGPIPE)
+# Not SIGCHLD, which torch takes at its first loader with processes, and for good.
+HANDLED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2, signal.SIGPIPE)
 HELPERS = ("multiprocessing.resource_tracker", "multiprocessing.forkserver", "loky.backend.resource_tracker")
 GRACE_S = 5.0  # what a test has told to end may still be on its way
 
@@ -213,7 +223,7 @@ def changed_variables(before: ProcessState, library: bool) -> list[str]:
     """Names of environment variables that are set, gone or other since: those of libraries, or all others."""
     names = (before.variables.keys() | os.environ.keys()) - {*PYTESTS_OWN}
     changed = [name for name in names if os.environ.get(name) != before.variables.get(name)]
-    return sorted(name for name in changed if name.startswith(LIBRARIES_OWN) == library)
+    return sorted(name for name in changed if name.startswith(TESTS_OWN) != library)
 
 
 def put_back_variables(values: dict[str, str | None]) -> None:

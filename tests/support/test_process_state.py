@@ -30,7 +30,11 @@ SILENT = {
 # These are errors of the test that did it, which name what it left.
 TOLD = {
     "folder": ("os.chdir('/')", "os.getcwd() == '/'", "the working directory: /, before"),
-    "variable": ("os.environ['OURS'] = 'x'", "'OURS' in os.environ", "the variable OURS: 'x', before None"),
+    "variable": (
+        "os.environ['RETORT_OURS'] = 'x'",
+        "'RETORT_OURS' in os.environ",
+        "the variable RETORT_OURS: 'x', before None",
+    ),
     "gone variable": ("del os.environ['HOME']", "'HOME' not in os.environ", "the variable HOME: None, before"),
     "import path": ("sys.path.append('/ours')", "'/ours' in sys.path", "sys.path: ['/ours']"),
     "umask": ("os.umask(0o001)", "os.umask(0o022) == 0o001", "the umask: 001, before"),
