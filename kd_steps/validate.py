@@ -22,7 +22,6 @@ from kd_steps.core.data.ledger import by_number
 from kd_steps.core.data.sample import UNLABELLED
 from kd_steps.core.data.source import PictureFacts
 from kd_steps.core.validation.data_tables import boxes_table, images_table, label_fault, label_path, measured_row
-from kd_steps.core.validation.page import validation_page
 from kd_steps.core.validation.parity import choose_probes
 from kd_steps.core.validation.part_tables import PartRecord, new_parts_table, picture_record
 from kd_steps.core.validation.verdict import counts, stop_message, suite_verdict, verdict
@@ -46,6 +45,7 @@ class ValidationFailed(ValueError):  # noqa: N818 - not a wrong call, a verdict
 def main() -> None:
     """Validate everything, write the verdict, and stop the pipeline if a critical expectation is not met."""
     from kd_steps.adapters.contract_source import current_contract
+    from kd_steps.adapters.great_expectations.page import validation_page
     from kd_steps.adapters.great_expectations.suites import build_data_docs, load_suites, open_context, run_suite
 
     params, root = load_params(), Path.cwd()

@@ -1,6 +1,6 @@
 """The verdict of `validate` as a page."""
 
-from kd_steps.core.validation.page import validation_page
+from kd_steps.adapters.great_expectations.page import validation_page
 
 FAILURE = {"severity": "critical", "message": "<b>a.png</b> is cut", "mend": "copy it again"}
 
