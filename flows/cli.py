@@ -16,9 +16,7 @@ from kd_steps.stage_entry import set_environment
 TABLE_WIDTH = 120
 
 app = typer.Typer(help=__doc__, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
-cache_app = typer.Typer(help="The teacher cache: is it exact, and what is in it.", no_args_is_help=True)
-app.add_typer(cache_app, name="cache")
-AssistantOption = Annotated[str | None, typer.Option(metavar="NAME", help="The cache that this assistant learnt from.")]
+ITS_OWN_ARGUMENTS = {"ignore_unknown_options": True, "allow_extra_args": True}
 
 
 def main() -> None:
@@ -121,42 +119,23 @@ def ui(
     raise typer.Exit(serve(root, services, also))
 
 
-@app.command(context_settings={"ignore_unknown_options": True, "allow_extra_args": True}, add_help_option=False)
+@app.command(context_settings=ITS_OWN_ARGUMENTS, add_help_option=False)
 def classes(context: typer.Context) -> None:
     """List, add, withdraw and rename the classes of the product; their numbers stay for ever."""
-    _require_project()
-    _start("class_tool", *context.args)
+    _hand_over("class_tool", context)
 
 
-@cache_app.command("verify")
-def cache_verify(
-    sample: Annotated[int, typer.Option(min=1, help="Views that the teacher answers again.")] = 64,
-    seed: Annotated[int, typer.Option(help="Of their choice.")] = 0,
-    assistant: AssistantOption = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
-) -> None:
-    """Check every shard's bytes, and let the teacher answer some stored views again.
-
-    The largest errors of class probability (limit 0.001) and box side (0.05 px) decide, and that the pixels are the
-    same. Exit code 1: not exact, or not usable: damaged, unfinished, or of another teacher, data or library.
-    """
-    _run_tool(assistant, as_json, "verify", "--sample", str(sample), "--seed", str(seed))
+@app.command(context_settings=ITS_OWN_ARGUMENTS, add_help_option=False)
+def cache(context: typer.Context) -> None:
+    """Look at the teacher cache: is it exact, and what is in it."""
+    _hand_over("cache_tool", context)
 
 
-@cache_app.command("info")
-def cache_info(
-    assistant: AssistantOption = None, as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False
-) -> None:
-    """Show what the cache was made from, what it holds, and what each column takes."""
-    _run_tool(assistant, as_json, "info")
-
-
-def _run_tool(assistant: str | None, as_json: bool, *arguments: str) -> None:
-    """Look at a cache."""
-    _require_project()
-    arguments += () if assistant is None else ("--assistant", assistant)
-    arguments += ("--json",) if as_json else ()
-    _start("cache_tool", *arguments)
+def _hand_over(tool: str, context: typer.Context) -> None:
+    """Let a tool read its own arguments; it tells its options anywhere, and works in a project."""
+    if "--help" not in context.args:
+        _require_project()
+    _start(tool, *context.args)
 
 
 def _start(tool: str, *arguments: str) -> None:

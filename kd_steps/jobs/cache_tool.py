@@ -1,15 +1,16 @@
-"""``python -m kd_steps.jobs.cache_tool verify`` and ``info``: is the teacher cache exact, and what is in it."""
+"""``retort cache verify`` and ``info``: is the teacher cache exact, and what is in it."""
 
 from __future__ import annotations
 
-import argparse
 import json
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import redirect_stdout
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
 
 from kd_steps.stage_entry import set_environment
 
@@ -26,22 +27,52 @@ CACHE, MODELS = Path("data/cache"), Path("models")
 LIMITS = {"class_probability": 1e-3, "box_side_px": 0.05, "kept_score": 1e-3}  # fields of AnswerErrors
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command; returns the exit code, 1 where the cache is not exact enough or cannot be used."""
-    options = _parser().parse_args(arguments)
+app = typer.Typer(
+    help="The teacher cache: is it exact, and what is in it.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+Assistant = Annotated[str | None, typer.Option(metavar="NAME", help="The cache that this assistant learnt from.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run one command; exits with 1 where the cache is not exact enough or cannot be used."""
     set_environment(Path.cwd())
+    app(arguments, prog_name="retort cache")
+
+
+@app.command("verify")
+def run_verify(
+    sample: Annotated[int, typer.Option(min=1, help="Views that the teacher answers again.")] = 64,
+    seed: Annotated[int, typer.Option(help="Of their choice.")] = 0,
+    assistant: Assistant = None,
+    as_json: AsJson = False,
+) -> None:
+    """Check every shard's bytes, and let the teacher answer some stored views again.
+
+    The largest errors of class probability (limit 0.001) and box side (0.05 px) decide, and that the pixels are the
+    same. Exit code 1: not exact, or not usable: damaged, unfinished, or of another teacher, data or library.
+    """
+    _tell(lambda: verify(sample, seed, assistant), verdict_lines, as_json)
+
+
+@app.command("info")
+def run_info(assistant: Assistant = None, as_json: AsJson = False) -> None:
+    """Show what the cache was made from, what it holds, and what each column takes."""
+    _tell(lambda: info(assistant), info_lines, as_json)
+
+
+def _tell(look: Callable[[], dict[str, Any]], in_words: Callable[[dict[str, Any]], list[str]], as_json: bool) -> None:
     try:
         with redirect_stdout(sys.stderr):  # of Ultralytics' own lines
-            if options.command == "verify":
-                report = verify(options.sample, options.seed, options.assistant)
-            else:
-                report = info(options.assistant)
+            report = look()
     except (ValueError, OSError) as error:
-        sys.stderr.write(f"error: {error}\n")
-        return 1
-    lines = verdict_lines(report) if options.command == "verify" else info_lines(report)
-    sys.stdout.write((json.dumps(report, indent=2) if options.json else "\n".join(lines)) + "\n")
-    return 0 if report.get("passed", True) else 1
+        typer.echo(f"error: {error}", err=True)
+        raise typer.Exit(1) from error
+    typer.echo(json.dumps(report, indent=2) if as_json else "\n".join(in_words(report)))
+    raise typer.Exit(0 if report.get("passed", True) else 1)
 
 
 def verify(sample: int, seed: int, assistant: str | None = None) -> dict[str, Any]:
@@ -226,26 +257,5 @@ def info_lines(report: dict[str, Any]) -> list[str]:
     ]
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m kd_steps.jobs.cache_tool", description="Look at the teacher cache."
-    )
-    commands = parser.add_subparsers(dest="command", required=True)
-    check = commands.add_parser("verify", help="check every shard's bytes, and let the teacher answer some views again")
-    check.add_argument("--sample", type=_count, default=64, help="views that the teacher answers again (64)")
-    check.add_argument("--seed", type=int, default=0, help="of their choice (0)")
-    tell = commands.add_parser("info", help="what is in it, and what it takes")
-    for command in (check, tell):
-        command.add_argument("--assistant", metavar="NAME", help="the cache that this assistant learnt from")
-        command.add_argument("--json", action="store_true", help="as JSON")
-    return parser
-
-
-def _count(text: str) -> int:
-    if (value := int(text)) < 1:
-        raise argparse.ArgumentTypeError("must be at least 1")
-    return value
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

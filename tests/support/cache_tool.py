@@ -2,16 +2,22 @@
 
 import shutil
 
+import pytest
 from training_fixture import params_of, write_params
 
 from kd_steps.adapters.data.reader import load_prepared
 from kd_steps.jobs import cache_tool as cache
+from kd_steps.stage_entry import ENVIRONMENT
 
 
 def run(capsys, *arguments):
-    code = cache.main(arguments)
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in ENVIRONMENT.items():
+            patch.setenv(name, value)  # the tool would set it for good
+        with pytest.raises(SystemExit) as ended:
+            cache.main(arguments)
     said = capsys.readouterr()
-    return code, said.out, said.err
+    return ended.value.code, said.out, said.err
 
 
 def parts(root):
