@@ -59,9 +59,9 @@ ui: setup ## the MLflow and Prefect pages on loopback; Ctrl-C ends both
 bench: setup ## the benchmarks; results go to tests/bench/results/
 	@for file in tests/bench/{*_speed,cache_size}.py; do echo "== $$file"; python "$$file"; done
 
-lock: ## resolve requirements.lock anew
-	@uv pip compile pyproject.toml --extra dev --python-version 3.11 --generate-hashes \
-	  --no-emit-index-url --no-annotate --no-header --upgrade -q -o requirements.lock
+lock: ## resolve requirements.lock anew, for every Python that pyproject.toml allows
+	@uv pip compile pyproject.toml --extra dev --universal --python-version 3.11 --fork-strategy fewest \
+	  --generate-hashes --no-emit-index-url --no-annotate --no-header --upgrade -q -o requirements.lock
 
 clean: ## remove what the stages made, but not DVC's cache, MLflow's store or your data
 	@rm -rf data/prepared data/unlabelled data/validated data/cache data/assistant_caches data/new_parts/held_out models metrics plots evaluation report .retort

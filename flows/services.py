@@ -85,7 +85,7 @@ def serve(root: Path, services: list[Service], also: list[str]) -> int:
                     service.command, cwd=root, stdout=log, stderr=subprocess.STDOUT, text=True
                 )
         for service in services:
-            _wait_until_ready(service, running[service.name])
+            wait_until_ready(service, running[service.name])
             print(f"{service.name}: {service.page}", flush=True)
         for line in [*also, "Ctrl-C ends both."]:
             print(line, flush=True)
@@ -104,8 +104,13 @@ def serve(root: Path, services: list[Service], also: list[str]) -> int:
             end_tree(process)
 
 
-def _wait_until_ready(service: Service, process: subprocess.Popen[str]) -> None:
-    deadline = time.monotonic() + READY_S
+def wait_until_ready(service: Service, process: subprocess.Popen[str], seconds: float = READY_S) -> None:
+    """Wait for a started service to answer.
+
+    Raises:
+        TimeoutError: it ended, or did not answer in time.
+    """
+    deadline = time.monotonic() + seconds
     while time.monotonic() < deadline and process.poll() is None:
         try:
             with urllib.request.urlopen(service.health, timeout=2):

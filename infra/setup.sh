@@ -4,10 +4,14 @@ set -euo pipefail
 python=$1 venv=$2
 
 command -v "$python" >/dev/null || python=python3
-"$python" - <<'PY' || { echo "error: Retort needs Python 3.11 or 3.12; name one with: make PYTHON=python3.11 …" >&2; exit 1; }
+"$python" - <<'PY' || {
 import sys
-sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 12))
+sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 14))
 PY
+  echo "error: Retort needs Python 3.11 to 3.14, and $python says: $("$python" --version 2>&1 | head -n 1);" \
+    "name another with: make PYTHON=python3.12 …" >&2
+  exit 1
+}
 
 if ! command -v uv >/dev/null; then
   # Into a corner of its own: pip may be forbidden to touch the system's packages.

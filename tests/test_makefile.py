@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
 
 from kd_steps.stage_entry import ENVIRONMENT
 
@@ -16,6 +17,8 @@ REPOSITORY = Path(__file__).parents[1]
 MAKEFILE = (REPOSITORY / "Makefile").read_text()
 LOCK = (REPOSITORY / "requirements.lock").read_text()
 TARGETS = {"help", "setup", "demo", "test", "test-fast", "check", "format", "ui", "bench", "lock", "clean"}
+PROJECT = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]
+SETUP = REPOSITORY / "infra/setup.sh"
 
 
 def make(*arguments: str) -> str:
@@ -82,8 +85,7 @@ def test_lock_names_no_index_and_pins_everything_with_hashes():
 
 
 def test_lock_agrees_with_what_pyproject_asks_for():
-    groups = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]["optional-dependencies"]
-    asked = [Requirement(text) for group in groups.values() for text in group]
+    asked = [Requirement(text) for group in PROJECT["optional-dependencies"].values() for text in group]
     asked = [requirement for requirement in asked if requirement.name != "retort"]
     versions = locked()
     for requirement in asked:
@@ -93,9 +95,37 @@ def test_lock_agrees_with_what_pyproject_asks_for():
     assert sum(str(requirement.specifier).startswith("==") for requirement in asked) >= 9
 
 
+def test_every_python_that_is_allowed_gets_the_same_versions():
+    """One version a package, and none that is asked for is left out for a Python: markers are for what others need."""
+    wanted = SpecifierSet(PROJECT["requires-python"])
+    minors = [minor for minor in range(20) if wanted.contains(f"3.{minor}.9")]
+    assert minors == [11, 12, 13, 14]
+    names = re.findall(r"^([\w.-]+)==", LOCK, re.M)
+    assert len(names) == len(set(names))
+    asked = {Requirement(text).name.lower() for group in PROJECT["optional-dependencies"].values() for text in group}
+    for name, marker in re.findall(r"^([\w.-]+)==\S+ ; (.*?) \\\\$", LOCK, re.M):
+        assert name.lower() not in asked, f"{name}: only where {marker}"
+    oldest, newest = f"3.{minors[0]}", f"3.{minors[-1]}"
+    assert f"--universal --python-version {oldest} " in MAKEFILE
+    assert f"Python {oldest} to {newest}" in SETUP.read_text()
+
+
+def test_another_python_is_refused_with_its_version_and_the_mend(tmp_path):
+    python = tmp_path / "python3.10"
+    python.write_text('#!/bin/sh\n[ "$1" = --version ] && echo Python 3.10.13 || exit 1\n')
+    python.chmod(0o755)
+    done = subprocess.run(["bash", SETUP, python, tmp_path / "venv"], capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert "Python 3.10.13" in done.stderr
+    assert "make PYTHON=python3.12" in done.stderr
+    assert not (tmp_path / "venv").exists()
+
+
 def test_what_is_installed_is_what_the_lock_says():
     """The tests speak for the versions of the lock only if they ran on them."""
-    from importlib.metadata import version
+    from importlib.metadata import PackageNotFoundError, version
 
+    with pytest.raises(PackageNotFoundError):
+        version("opencv-python")  # it has the same files as the headless build, and needs libGL
     for name in ("torch", "ultralytics", "dvc", "prefect", "mlflow", "great-expectations", "onnxruntime", "openvino"):
         assert version(name).split("+")[0] == locked()[name].split("+")[0], sys.executable

@@ -45,6 +45,7 @@ ELSEWHERE = {
     "artifacts": "adapters/test_documents.py",
     "flows/dag": "flows/test_retrain.py",
     "flows/dvc_process": "flows/test_retrain.py",
+    "flows/entry": "edge/test_clean_install.py",
     "flows/services": "flows/test_cli.py",
 }
 

@@ -74,3 +74,15 @@ def test_it_detects_what_this_process_detects(edge_python, engines_dir, tmp_path
     assert [d["class_id"] for d in detections] == here.class_ids.tolist()
     assert np.allclose([d["score"] for d in detections], here.scores, atol=1e-5)
     assert np.allclose([d["box_xyxy_px"] for d in detections], here.boxes_xyxy_px, atol=1e-2)
+
+
+def test_its_commands_run_an_engine_and_say_what_the_pipeline_needs(edge_python, engines_dir, tmp_path):
+    engine = engines_dir / "onnx-fp32"
+    checked = run(edge_python.with_name("retort-edge"), "check", "--engine", str(engine), cwd=tmp_path)
+    assert checked.returncode == 0, checked.stderr
+    assert json.loads(checked.stdout)["engine"] == str(engine)
+    refused = run(edge_python.with_name("retort"), "status", cwd=tmp_path)
+    assert (refused.returncode, refused.stdout) == (1, "")
+    assert "pip install '.[pipeline]'" in refused.stderr
+    assert "retort-edge" in refused.stderr
+    assert "Traceback" not in refused.stderr

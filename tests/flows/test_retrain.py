@@ -14,7 +14,6 @@ import pytest
 from flows.dag import is_up_to_date, stages_in_order, why_out_of_date
 from flows.dvc_process import InfrastructureError, StageFailedError, reproduce
 from flows.verdict import markdown
-from kd_steps.stage_entry import ENVIRONMENT
 
 pytestmark = pytest.mark.slow
 
@@ -58,22 +57,6 @@ def make_project(root: Path, stages: str = STAGES) -> Path:
     (root / "dvc.yaml").write_text(stages)
     subprocess.run([sys.executable, "-m", "dvc", "init", "-q", "--no-scm"], cwd=root, check=True)
     return root
-
-
-@pytest.fixture(scope="session", autouse=True)
-def _no_phone_home():
-    with pytest.MonkeyPatch.context() as patch:
-        for name, value in ENVIRONMENT.items():
-            patch.setenv(name, value)
-        yield
-
-
-@pytest.fixture(scope="session")
-def prefect_server(_no_phone_home):
-    from prefect.testing.utilities import prefect_test_harness
-
-    with prefect_test_harness(server_startup_timeout=90):
-        yield
 
 
 @pytest.fixture(scope="session")

@@ -1,0 +1,72 @@
+"""What is imported is declared in the extra that installs it, and what is declared is imported or has a reason."""
+
+import ast
+import re
+import sys
+import tomllib
+from importlib.metadata import packages_distributions
+from pathlib import Path
+
+import pytest
+from packaging.requirements import Requirement
+
+REPOSITORY = Path(__file__).parents[1]
+EXTRAS = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+WITHOUT_IMPORT = {
+    "torchvision": "Ultralytics imports it in every validation; it must come from the index that torch comes from",
+    "onnxscript": "torch.onnx exports through it",
+    "onnxslim": "Ultralytics' export asks for it, and would install it by itself",
+    "pytest-timeout": "ends a test that hangs",
+    "ruff": "make check",
+    "mypy": "make check",
+    "import-linter": "make check",
+    "pandas-stubs": "types for mypy",
+    "types-pyyaml": "types for mypy",
+    "uv": "make lock, and the set-up",
+}
+WHERE = {
+    "edge": ["kd_steps/edge"],
+    "pipeline": ["kd_steps", "flows"],
+    "dev": ["tests"],
+}
+
+
+def normal(name: str) -> str:
+    return re.sub(r"[-_.]+", "-", name).lower()
+
+
+def declared(extra: str) -> set[str]:
+    """Packages of an extra, without those of the extras below it."""
+    names = {normal(Requirement(text).name) for text in EXTRAS[extra]}
+    return names - {"retort"}
+
+
+def imported(folders: list[str]) -> dict[frozenset[str], str]:
+    """Packages that one imported module may come from → one of our files that imports it, anywhere in it."""
+    ours = {"kd_steps", "flows", *(file.stem for file in (REPOSITORY / "tests").rglob("*.py"))}
+    found, of_module = {}, packages_distributions()
+    for file in [file for folder in folders for file in sorted((REPOSITORY / folder).rglob("*.py"))]:
+        for node in ast.walk(ast.parse(file.read_text())):
+            modules = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            modules += [node.module] if isinstance(node, ast.ImportFrom) and node.module and not node.level else []
+            for top in {module.partition(".")[0] for module in modules} - ours - sys.stdlib_module_names:
+                found[frozenset(map(normal, of_module.get(top, [top])))] = str(file.relative_to(REPOSITORY))
+    return found
+
+
+@pytest.mark.parametrize(("extra", "below"), [("edge", []), ("pipeline", ["edge"]), ("dev", ["edge", "pipeline"])])
+def test_what_is_imported_is_declared(extra, below):
+    known = set().union(*(declared(name) for name in (extra, *below)))
+    missing = [f"{file}: {', '.join(names)}" for names, file in imported(WHERE[extra]).items() if not names & known]
+    assert not missing, f"declare these in the extra `{extra}`"
+
+
+@pytest.mark.parametrize("extra", list(WHERE))
+def test_what_is_declared_is_imported_or_has_a_reason(extra):
+    unused = declared(extra).difference(*imported(WHERE[extra])) - set(WITHOUT_IMPORT)
+    assert not unused, "no file imports these: drop them, or say why they are needed"
+
+
+def test_a_reason_is_given_only_where_nothing_is_imported():
+    everything = set().union(*(declared(extra) for extra in EXTRAS))
+    assert set(WITHOUT_IMPORT) <= everything.difference(*imported(["kd_steps", "flows", "tests"]))
