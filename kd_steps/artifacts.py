@@ -78,3 +78,160 @@ class DatasetCard(PicturesCard):
     def names(self) -> tuple[str, ...]:
         """All class names, in the order of the ids in label files."""
         return tuple(known.name for known in (*self.classes, *self.new_classes))
+
+
+LEFT_OUT = "left_out.json"  # in models/engines
+
+
+class LeftOut(Document):
+    """What `export` could not build, and why.
+
+    Attributes:
+        reasons: target → what was wrong with it.
+    """
+
+    reasons: dict[str, str]
+
+
+class Part(BaseModel):
+    """A piece of a document; the document has the version."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+class Interval(Part):
+    """A measured value with its confidence interval; None where nothing could be measured."""
+
+    value: float | None
+    low: float | None
+    high: float | None
+    n: int | None
+
+
+class Control(Interval):
+    """One engine timed twice: whether the ratio contains 1, at which level, and after how many attempts."""
+
+    ok: bool
+    confidence_level: float
+    attempts: int
+
+
+class Percentiles(Part):
+    """Of a phase's times, ms."""
+
+    p50: float
+    p90: float
+    p99: float
+
+
+class Latency(Part):
+    """Times of one engine, and the ratio of its total to the teacher's."""
+
+    preprocess_ms: Percentiles
+    inference_ms: Percentiles
+    postprocess_ms: Percentiles
+    total_ms: Percentiles
+    ratio_to_teacher: Interval
+    rounds: int
+    threads: int
+
+
+class ClassAccuracy(Part):
+    """Average precision of one class; None where no test picture shows it."""
+
+    ap50_95: float | None
+    ap50: float | None
+    n_objects: int
+    is_new: bool
+
+
+class Place(Part):
+    """Where an engine was measured (``here`` or a bundle's name), how busy it was, how near to its golden outputs."""
+
+    where: str
+    cpu_model: str
+    cores: int
+    load_per_core: float | None
+    golden_error: float
+
+
+class EngineEntry(Part):
+    """What `evaluate` found out about one engine; ``release_digest`` is None where it is none to ship."""
+
+    target: str
+    state: Literal["built", "verified-sim", "measured", "verified-device"]
+    role: Literal["teacher", "student", "base_student"]
+    engine_digest: str
+    release_digest: str | None
+    parameters: int
+    bytes: int
+    measured: Place
+    map50_95: float | None
+    map50: float | None
+    map75: float | None
+    map50_95_all: float | None
+    map_ratio: Interval
+    per_class: dict[str, ClassAccuracy]
+    per_class_ap50_interval: dict[str, Interval]
+    false_alarms_per_picture: Interval
+    latency: Latency
+    latency_control: Control
+    confidence_level: float
+
+
+class EngineReport(Document):
+    """``metrics/engines.json``: every engine that was measured, the teacher first; what `export` left out, why."""
+
+    engines: dict[str, EngineEntry]
+    left_out: dict[str, str]
+
+
+class GateRule(Part):
+    """One limit applied to one engine; ``reason`` is the verdict in plain words."""
+
+    name: str
+    target: str
+    value: float | None
+    limit: float | None
+    low: float | None
+    high: float | None
+    n: int | None
+    verdict: Literal["pass", "fail", "inconclusive"]
+    reason: str
+
+
+class GateVerdict(Document):
+    """``metrics/gate.json``: all rules, a verdict for each engine, and for the pipeline.
+
+    ``releases`` names by digest what was judged; None where an engine is not one to ship.
+    """
+
+    passed: bool
+    rules: list[GateRule]
+    targets: dict[str, Literal["pass", "fail"]]
+    releases: dict[str, str | None]
+    required_targets: list[str]
+    confidence_level: float
+    summary: list[str]
+
+
+class RegisteredModel(Part):
+    """A version in the registry; ``created`` is False where it was there already."""
+
+    name: str
+    version: str
+    target: str
+    engine_digest: str
+    release_digest: str
+    created: bool
+
+
+class Receipt(Document):
+    """``metrics/registration.json``: what was registered, and where."""
+
+    tracking_uri: str
+    experiment: str
+    parent_run_id: str
+    gate_passed: bool
+    models: list[RegisteredModel]
+    not_registered: list[str]

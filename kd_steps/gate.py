@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
-from kd_steps.adapters.files import read_json, write_json
+from kd_steps.adapters.files import read_document, write_document
+from kd_steps.artifacts import EngineReport, GateVerdict
 from kd_steps.core.evaluation.gates import Limits, gate_verdict
 from kd_steps.params import load_params
 from kd_steps.stage_entry import run_stage
@@ -13,6 +13,7 @@ from kd_steps.stage_entry import run_stage
 ENGINES = Path("metrics/engines.json")
 VERDICT = Path("metrics/gate.json")
 TABLE_WIDTH = 110
+DIGITS = 12  # of a digest, enough for people
 STYLES = {"pass": "green", "fail": "bold red", "inconclusive": "yellow"}
 
 
@@ -20,12 +21,14 @@ def main() -> None:
     """Judge every evaluated engine, write ``metrics/gate.json`` and print the table."""
     knobs = load_params().gate
     limits = Limits(**knobs.model_dump(exclude={"required_targets"}))
-    verdict = gate_verdict(read_json(ENGINES), limits, knobs.required_targets)
-    write_json(VERDICT, verdict)
+    report = read_document(ENGINES, EngineReport)
+    values = gate_verdict(report.model_dump()["engines"], limits, knobs.required_targets, report.left_out)
+    verdict = GateVerdict.model_validate(values)
+    write_document(VERDICT, verdict)
     print_verdict(verdict)
 
 
-def print_verdict(verdict: dict[str, Any]) -> None:
+def print_verdict(verdict: GateVerdict) -> None:
     """Print the rules as a table and, below it, in plain words what is not passed."""
     from rich.console import Console
     from rich.markup import escape
@@ -36,14 +39,16 @@ def print_verdict(verdict: dict[str, Any]) -> None:
         table.add_column(heading, no_wrap=True)
     for heading in ("value", "low", "high", "limit", "n"):
         table.add_column(heading, justify="right", no_wrap=True)
-    for rule in verdict["rules"]:
-        style = STYLES[rule["verdict"]]
-        numbers = [_told(rule[name]) for name in ("value", "low", "high", "limit", "n")]
-        table.add_row(rule["target"], rule["name"], f"[{style}]{rule['verdict']}[/{style}]", *numbers)
+    for rule in verdict.rules:
+        style = STYLES[rule.verdict]
+        numbers = [_told(getattr(rule, name)) for name in ("value", "low", "high", "limit", "n")]
+        table.add_row(rule.target, rule.name, f"[{style}]{rule.verdict}[/{style}]", *numbers)
     console = Console()
     console.width = max(console.width, TABLE_WIDTH)  # a pipe says 80 columns, which would cut names and numbers
     console.print(table)
-    for line in verdict["summary"]:
+    for target, digest in verdict.releases.items():
+        console.print(f"{target}: {f'release {digest[:DIGITS]}' if digest else 'no release'}", highlight=False)
+    for line in verdict.summary:
         console.print(escape(line), soft_wrap=True, highlight=False)
 
 

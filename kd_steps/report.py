@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from kd_steps.adapters.files import read_document, read_json
-from kd_steps.artifacts import DATASET_CARD, DatasetCard
+from kd_steps.artifacts import DATASET_CARD, DatasetCard, EngineReport, GateVerdict
 from kd_steps.core.report.dossier_tables import (
     chain_rows,
     class_rows,
@@ -41,7 +41,8 @@ def main() -> None:
     from kd_steps.adapters.report.lineage import lineage_of, versions_of
 
     params = load_params()
-    gate, engines = read_json(METRICS / "gate.json"), read_json(METRICS / "engines.json")
+    gate = read_document(METRICS / "gate.json", GateVerdict).model_dump()
+    engines = read_document(METRICS / "engines.json", EngineReport).model_dump()["engines"]
     lines = lines_of(list(engines), TEACHER)
     shown_engine = most_telling_engine(gate, engines)
     findings = {
@@ -177,8 +178,10 @@ def _engine_panel(
 
 def _class_names() -> list[str]:
     """Class names by class id, as the detections count them: base classes, new ones, those only engines know."""
-    data, engines = read_document(PREPARED / DATASET_CARD, DatasetCard), read_json(METRICS / "engines.json")
-    learnt = (name for engine in engines.values() for name in engine["per_class"])  # of parts that only the line has
+    data = read_document(PREPARED / DATASET_CARD, DatasetCard)
+    report = read_document(METRICS / "engines.json", EngineReport)
+    # Engines also know parts that only the line has.
+    learnt = (name for engine in report.engines.values() for name in engine.per_class)
     return list(dict.fromkeys([*data.names, *learnt]))
 
 

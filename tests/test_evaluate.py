@@ -21,10 +21,14 @@ from prepared import write_card
 
 from kd_steps.adapters.coco_evaluator import evaluate_coco
 from kd_steps.edge.detector import Detector
+from kd_steps.edge.golden import check_golden, read_golden
+from kd_steps.edge.manifest import read_manifest
 from kd_steps.edge.preprocess import read_picture
+from kd_steps.edge.release import read_release
 
 pytestmark = pytest.mark.slow
 
+SEEN = {"confidence": 0.3, "iou": 0.6, "max_detections": 300}
 BASE, NEW = CLASSES[:2], CLASSES[2:]
 ENGINES = {"teacher", "onnx-fp32", "ort-cpu-int8", "openvino-fp16", "student-before"}
 N_TEST, N_DEFECT_FREE, PICTURES_OF_A_BOARD = 12, 4, 2
@@ -40,7 +44,7 @@ def write_test_pictures(project: Path) -> None:
     """Test and defect-free pictures; the objects are what teacher and student say they see, half from each."""
     prepared = project / "data/prepared"
     shutil.rmtree(prepared)
-    seers = [Detector.load(project / "models/engines" / name, confidence=0.3) for name in ("teacher", "onnx-fp32")]
+    seers = [Detector.load(project / "models/engines" / name, **SEEN) for name in ("teacher", "onnx-fp32")]
     rows, boxes = [], []
     for split, count in (("test", N_TEST), ("defect_free", N_DEFECT_FREE)):
         for index in range(count):
@@ -75,7 +79,8 @@ def evaluated(engine_project: Path, tmp_path_factory: pytest.TempPathFactory) ->
     rewrite_manifest(project / "models/engines/teacher", new_classes=NEW)  # the fixture's teacher has all outputs
     write_test_pictures(project)
     latency = {"warm_up_s": 0.1, "rounds": 30, "seconds": 0.2, "threads": 1}
-    change_params(project, bootstrap_samples=100, latency=latency)
+    # Low enough that these random networks see something on the golden pictures.
+    change_params(project, bootstrap_samples=100, latency=latency, operating_confidence=0.3)
     done = run_stage(project)
     assert done.returncode == 0, done.stderr
     return project
@@ -91,7 +96,7 @@ def entries(project: Path) -> dict[str, Any]:
     def refuse(constant: str) -> None:
         raise AssertionError(f"{constant} is not JSON")
 
-    return json.loads((project / "metrics/engines.json").read_text(), parse_constant=refuse)
+    return json.loads((project / "metrics/engines.json").read_text(), parse_constant=refuse)["engines"]
 
 
 def detections(project: Path, engine: str) -> pd.DataFrame:
@@ -192,24 +197,118 @@ def test_the_gate_reads_what_evaluate_wrote(project: Path) -> None:
     assert verdict["passed"] is False  # two random networks
 
 
-def stamps(project: Path) -> dict[str, int]:
-    return {p.stem: p.stat().st_mtime_ns for p in (project / "evaluation/detections").glob("*.parquet")}
+def stamps(project: Path) -> dict[str, tuple[int, int]]:
+    """When the detections and the latency of each engine were written."""
+    folders = (project / "evaluation/bundles").iterdir()
+    parts = ("detections.npz", "latency.npz")
+    return {f.name: tuple((f / part).stat().st_mtime_ns for part in parts) for f in folders}  # type: ignore[misc]
 
 
-def test_only_what_changed_is_detected_again(project: Path) -> None:
-    before, numbers = stamps(project), {k: v["map_ratio"] for k, v in entries(project).items()}
-    (project / "evaluation/detections/gone-engine.parquet").write_bytes(b"left by an engine that is no longer built")
-    shutil.rmtree(project / "models/engines/ort-cpu-int8")
+def test_nothing_is_measured_again_where_nothing_changed(project: Path) -> None:
+    """Nor where an engine is gone; latency alone where only its knobs changed; all of it where that is asked for."""
+    before, numbers = stamps(project), (project / "metrics/engines.json").read_bytes()
     done = run_stage(project)
     assert done.returncode == 0, done.stderr
-    kept = {name: stamp for name, stamp in before.items() if name != "ort-cpu-int8"}
-    assert stamps(project) == kept
-    assert {k: v["map_ratio"] for k, v in entries(project).items()} == {k: numbers[k] for k in kept}
+    assert stamps(project) == before
+    assert (project / "metrics/engines.json").read_bytes() == numbers
+    assert done.stdout.count("measured already; the bundle is handed over") == len(ENGINES)
 
+    shutil.rmtree(project / "models/engines/ort-cpu-int8")
+    change_params(project, latency={"warm_up_s": 0.1, "rounds": 31, "seconds": 0.2, "threads": 1})
+    done = run_stage(project)
+    assert done.returncode == 0, done.stderr
+    assert "onnx-fp32: measured its latency again, as this has changed: how it is measured" in done.stdout
+    after = stamps(project)
+    assert after.keys() == before.keys() - {"ort-cpu-int8"}
+    assert all(own[0] > before[name][0] and own[1] > before[name][1] for name, own in after.items())
+    kept = {name: value for name, value in json.loads(numbers)["engines"].items() if name != "ort-cpu-int8"}
+    assert {k: v["map_ratio"] for k, v in entries(project).items()} == {k: v["map_ratio"] for k, v in kept.items()}
+    assert {p.name for p in (project / "models/releases").iterdir()} == {"onnx-fp32", "openvino-fp16"}
+
+    shutil.rmtree(project / "evaluation/bundles")  # what the gate's message tells to do
+    done = run_stage(project)
+    assert "onnx-fp32: measured for the first time" in done.stdout
+    assert all(own[1] > after[name][1] for name, own in stamps(project).items())
+
+
+def test_other_knobs_find_other_detections(project: Path) -> None:
     change_params(project, confidence=0.05)
     assert run_stage(project).returncode == 0
-    assert all(stamp > kept[name] for name, stamp in stamps(project).items())
     assert detections(project, "teacher")["score"].min() >= 0.05
+
+
+def test_a_changed_line_below_edge_measures_again_and_says_so(project: Path) -> None:
+    before = stamps(project)
+    shutil.copytree(REPOSITORY / "kd_steps", project / "kd_steps")
+    with (project / "kd_steps/edge/postprocess.py").open("a") as stream:
+        stream.write("# a remark\n")
+    environment = stage_environment(project) | {"PYTHONPATH": str(project)}
+    command = [sys.executable, "-m", "kd_steps.evaluate"]
+    done = subprocess.run(command, cwd=project, env=environment, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    assert "onnx-fp32: measured again, as this has changed: the code below kd_steps/edge" in done.stdout
+    assert all(own[1] > before[name][1] for name, own in stamps(project).items())
+
+
+def test_a_release_holds_the_engine_its_thresholds_and_its_golden_verdicts(evaluated: Path) -> None:
+    knobs = yaml.safe_load((evaluated / "params.yaml").read_text())["evaluate"]
+    folders = {p.name: p for p in (evaluated / "models/releases").iterdir()}
+    assert folders.keys() == {"onnx-fp32", "ort-cpu-int8", "openvino-fp16"}
+    for name, folder in folders.items():
+        engine = evaluated / "models/engines" / name
+        assert {p.name for p in folder.iterdir()} == {p.name for p in engine.iterdir()} | {"release.json"}
+        manifest, told = read_manifest(folder), entries(evaluated)[name]
+        release = read_release(folder, manifest)
+        assert release is not None
+        assert (told["engine_digest"], told["release_digest"]) == (manifest.engine_digest, release.release_digest)
+        assert release.thresholds.confidence == knobs["operating_confidence"]
+        detector = Detector.load(folder)
+        for (image, _), verdicts in zip(read_golden(folder / "golden.npz"), release.golden, strict=True):
+            assert [v.class_number for v in verdicts] == detector.detect(image).class_ids.tolist()
+        check_golden(folder)
+    assert sum(len(verdicts) for verdicts in release.golden) > 0
+    assert entries(evaluated)["teacher"]["release_digest"] is None
+
+
+def test_other_thresholds_are_another_release_of_the_same_engine(project: Path) -> None:
+    before = entries(project)["onnx-fp32"]
+    change_params(project, operating_confidence=0.4)
+    assert run_stage(project).returncode == 0
+    after = entries(project)["onnx-fp32"]
+    assert after["engine_digest"] == before["engine_digest"]
+    assert after["release_digest"] != before["release_digest"]
+
+
+def test_bundles_from_elsewhere_are_judged_beside_where_they_fit(project: Path) -> None:
+    elsewhere, here = project / "data/bundles", project / "evaluation/bundles"
+    measure = [
+        *(sys.executable, "-m", "kd_steps.edge", "measure", "--engine", "models/engines/onnx-fp32"),
+        *("--reference", "models/engines/teacher", "--pictures", "data/prepared/images"),
+        *("--out", "data/bundles/line-2", "--rounds", "20", "--seconds", "0.1", "--confidence", "0.3"),
+    ]
+    subprocess.run(measure, cwd=project, env=stage_environment(project), check=True, timeout=300)
+    for name, part, key in (("strange", "engine_digest", "0" * 64), ("other-teacher", "reference_digest", "1" * 64)):
+        shutil.copytree(here / "onnx-fp32", elsewhere / name)
+        note = json.loads((elsewhere / name / "bundle.json").read_text())
+        (elsewhere / name / "bundle.json").write_text(json.dumps(note | {part: key}))
+    done = run_stage(project)
+    assert done.returncode == 0, done.stderr
+    found = entries(project)
+    assert found.keys() == ENGINES | {"onnx-fp32@line-2"}
+    beside, own = found["onnx-fp32@line-2"], found["onnx-fp32"]
+    assert (beside["state"], beside["measured"]["where"]) == ("measured", "line-2")
+    assert beside["release_digest"] is None
+    for same in ("engine_digest", "map50_95", "map_ratio", "false_alarms_per_picture"):
+        assert beside[same] == own[same]
+    assert beside["latency"] != own["latency"]
+    assert f"data/bundles/strange: measured an engine that is not here, {'0' * 64}: left out" in done.stdout
+    assert "data/bundles/other-teacher: measured against another reference than here: left out" in done.stdout
+    assert run_stage(project, "gate").returncode == 0
+
+    (elsewhere / "line-2/latency.npz").write_bytes(b"cut")
+    done = run_stage(project)
+    assert done.returncode == 1
+    assert "data/bundles/line-2/latency.npz: missing, or not the file that bundle.json names" in done.stderr
 
 
 def test_a_killed_run_keeps_the_engines_it_finished(project: Path) -> None:
@@ -219,10 +318,12 @@ def test_a_killed_run_keeps_the_engines_it_finished(project: Path) -> None:
         [sys.executable, "-m", "kd_steps.evaluate"],
         cwd=project,
         env=stage_environment(project),
+        stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
         start_new_session=True,
     )
-    first = project / "evaluation/detections/teacher.parquet"
+    bundles = project / "evaluation/bundles"
+    first = bundles / ".teacher.unfinished/detections.npz"
     deadline_s = time.monotonic() + 120
     while not first.exists() and time.monotonic() < deadline_s:
         time.sleep(0.01)
@@ -232,9 +333,9 @@ def test_a_killed_run_keeps_the_engines_it_finished(project: Path) -> None:
     assert not (project / "metrics/engines.json").exists()
     done = run_stage(project)
     assert done.returncode == 0, done.stderr
-    assert first.stat().st_mtime_ns == stamp
+    assert (bundles / "teacher/detections.npz").stat().st_mtime_ns == stamp
     assert set(entries(project)) == ENGINES
-    assert {p.name for p in first.parent.iterdir()} == {f"{name}.parquet" for name in ENGINES}
+    assert {p.name for p in bundles.iterdir()} == ENGINES
 
 
 def truncate_model(project: Path) -> None:

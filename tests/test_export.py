@@ -10,10 +10,11 @@ import pytest
 from engine_fixture import REPOSITORY, contract_of_project, run_export, write_params
 
 from kd_steps.adapters.engines.folder import Network, ParityError, complete_engine
+from kd_steps.adapters.engines.targets import PARENT, TARGETS
 from kd_steps.edge.contract import PreprocessingContract
 from kd_steps.edge.golden import read_golden
 from kd_steps.edge.manifest import read_manifest
-from kd_steps.export import DERIVED, FLOAT, derive
+from kd_steps.jobs.build_engines import Golden, build_derived
 
 pytestmark = pytest.mark.slow
 
@@ -25,7 +26,7 @@ def project(engine_project, tmp_path):
 
 
 def test_every_target_and_the_teacher_are_whole_engines(engine_project):
-    folders = sorted(p.name for p in (engine_project / "models/engines").iterdir())
+    folders = sorted(p.name for p in (engine_project / "models/engines").iterdir() if p.is_dir())
     assert folders == ["onnx-fp32", "openvino-fp16", "ort-cpu-int8", "student-before", "teacher"]
     for name in folders:
         manifest = read_manifest(engine_project / "models/engines" / name)
@@ -48,7 +49,7 @@ def test_parity_is_measured_and_recorded(engine_project):
     for measured in parity.values():
         assert measured["reference"] == "torch"
         assert 0 < measured["largest_error"] < 1e-4
-    for name in DERIVED:
+    for name in TARGETS.keys() - {PARENT.name}:
         measured = read_manifest(engine_project / "models/engines" / name).parity
         assert measured["reference"] == "onnx-fp32"
         assert 0 < measured["mean_error"] < measured["limit"]
@@ -62,10 +63,10 @@ def student_of(project):
         project / "models/few_shot/weights.pt",
         manifest.source_sha256,
         manifest.classes,
+        manifest.columns,
         manifest.new_classes,
         manifest.contract,
         manifest.parameters,
-        manifest.operating,
     )
 
 
@@ -75,25 +76,19 @@ def test_an_engine_that_gives_other_outputs_than_its_parent_is_refused(engine_pr
     pictures, outputs = zip(*read_golden(engine / "golden.npz"), strict=True)
     network = student_of(engine_project)
     with pytest.raises(ParityError, match=r"onnx-fp32: its outputs differ from torch by 0\.0"):
-        complete_engine(tmp_path, "onnx-fp32", FLOAT, network, "anchors", pictures, [o + 0.01 for o in outputs])
+        complete_engine(tmp_path, "onnx-fp32", PARENT, network, "anchors", pictures, [o + 0.01 for o in outputs])
     assert [p.name for p in tmp_path.iterdir()] == ["model.onnx"]
 
 
-@pytest.mark.parametrize("required", [False, True])
-def test_such_an_engine_is_left_out_only_where_the_gate_does_not_require_it(project, monkeypatch, capsys, required):
-    monkeypatch.chdir(project)
+def test_nothing_stays_of_an_engine_that_gives_other_outputs(project):
     engines = project / "models/engines"
     network = student_of(project)
     shutil.rmtree(engines / "openvino-fp16")
     pictures, outputs = zip(*read_golden(engines / "onnx-fp32/golden.npz"), strict=True)
-    others = [output + 0.1 for output in outputs]
-    if required:
-        with pytest.raises(ParityError, match="openvino-fp16: its outputs differ"):
-            derive("openvino-fp16", network, "anchors", pictures, others, [], required=True)
-    else:
-        derive("openvino-fp16", network, "anchors", pictures, others, [], required=False)
-        assert "openvino-fp16 is left out, the gate does not require it" in capsys.readouterr().out
-        assert not list(engines.glob("*openvino*")), "nor is there a part of it"
+    golden = Golden(pictures, [output + 0.1 for output in outputs], "anchors")
+    with pytest.raises(ParityError, match="openvino-fp16: its outputs differ"):
+        build_derived(engines / "openvino-fp16", engines / PARENT.name, TARGETS["openvino-fp16"], network, golden, [])
+    assert not list(engines.glob("*openvino*"))
 
 
 def test_other_targets_replace_the_engines_and_the_same_targets_keep_their_bytes(project, engine_project):
@@ -115,7 +110,9 @@ def test_other_targets_replace_the_engines_and_the_same_targets_keep_their_bytes
     assert "openvino-fp16" in done.stderr  # progress
     assert inputs() == before
     made = project / "models/engines"
-    assert sorted(p.name for p in made.iterdir()) == ["onnx-fp32", "openvino-fp16", "student-before", "teacher"]
+    assert sorted(p.name for p in made.iterdir()) == [
+        "left_out.json", "onnx-fp32", "openvino-fp16", "student-before", "teacher"
+    ]  # fmt: skip
     for path in [p for p in made.rglob("*") if p.is_file()]:
         assert path.read_bytes() == (engine_project / path.relative_to(project)).read_bytes(), path
 

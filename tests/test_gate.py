@@ -6,10 +6,10 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
 import yaml
+from dossier_fixture import engines_metrics
 
 from kd_steps.core.evaluation.intervals import Interval
 
@@ -35,26 +35,15 @@ def project(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def engine(limits: dict[str, Any], map_ratio: float | None) -> dict[str, Any]:
-    """An engine that keeps every limit by far but, perhaps, that of accuracy."""
-    good = Interval(1.0, 1.0, 1.0, 50).to_dict()
-    return {
-        "confidence_level": limits["confidence_level"],
-        "parameters": 1,
-        "map_ratio": Interval(map_ratio, map_ratio, map_ratio, 50).to_dict(),
-        "per_class": {"bridge": {"is_new": False}},
-        "per_class_ap50_interval": {"bridge": good},
-        "false_alarms_per_picture": Interval(0.0, 0.0, 0.0, 50).to_dict(),
-        "latency": {"ratio_to_teacher": Interval(0.1, 0.1, 0.1, 50).to_dict()},
-        "latency_control": {"ok": True},
-    }
-
-
 def write_engines(project: Path, map_ratio: float | None) -> list[str]:
-    limits = yaml.safe_load((project / "params.yaml").read_text())["gate"]
-    engines = {target: engine(limits, map_ratio) for target in limits["required_targets"]}
-    (project / "metrics/engines.json").write_text(json.dumps({"teacher": {"parameters": 100}, **engines}))
-    return list(engines)
+    """Engines that keep every limit by far but, perhaps, that of accuracy."""
+    required = yaml.safe_load((project / "params.yaml").read_text())["gate"]["required_targets"]
+    report = engines_metrics()
+    ratio = Interval(map_ratio, map_ratio, map_ratio, 50).to_dict()
+    engines = {target: report["engines"][target] | {"map_ratio": ratio} for target in required}
+    report["engines"] = {"teacher": report["engines"]["teacher"], **engines}
+    (project / "metrics/engines.json").write_text(json.dumps(report))
+    return required
 
 
 @pytest.mark.parametrize(
@@ -82,3 +71,33 @@ def test_missing_measurements_name_the_file_and_the_mend(project: Path) -> None:
     assert done.returncode == 1
     assert "metrics/engines.json: no such file; `dvc repro` makes it" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_what_is_judged_is_named_by_its_release(project: Path) -> None:
+    targets = write_engines(project, 1.0)
+    done = run_gate(project)
+    verdict = json.loads((project / "metrics/gate.json").read_text())
+    engines = engines_metrics()["engines"]
+    assert verdict["releases"] == {target: engines[target]["release_digest"] for target in targets}
+    for target, digest in verdict["releases"].items():
+        assert f"{target}: release {digest[:12]}" in done.stdout
+
+
+def test_a_required_target_that_export_left_out_is_told_with_its_reason(project: Path) -> None:
+    gone, *_ = write_engines(project, 1.0)
+    path = project / "metrics/engines.json"
+    report = json.loads(path.read_text())
+    del report["engines"][gone]
+    path.write_text(json.dumps(report | {"left_out": {gone: "its outputs differ from torch by 3"}}))
+    done = run_gate(project)
+    assert json.loads((project / "metrics/gate.json").read_text())["targets"][gone] == "fail"
+    assert "export left it out: its outputs differ from torch by 3" in done.stdout
+
+
+def test_a_report_of_another_version_is_refused(project: Path) -> None:
+    write_engines(project, 1.0)
+    path = project / "metrics/engines.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"schema": 99}))
+    done = run_gate(project)
+    assert done.returncode == 1
+    assert "metrics/engines.json: written as schema 99, this release reads schema 1 of its EngineReport" in done.stderr

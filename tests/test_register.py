@@ -19,7 +19,8 @@ from dossier_fixture import build_project, engines_metrics, gate_verdict, write
 from kd_steps.adapters.mlflow.tracking import open_store
 from kd_steps.edge.manifest import ManifestError, read_manifest
 from kd_steps.edge.verification import verify_files
-from kd_steps.register import STAGE_FILES, main
+from kd_steps.jobs.register_engines import STAGE_FILES
+from kd_steps.register import main
 
 pytestmark = pytest.mark.slow
 
@@ -83,6 +84,7 @@ def test_passed_targets_have_a_version_with_files_lineage_and_verdicts(registere
     found = versions(registered)
     assert set(found) == {"retort-onnx-fp32", "retort-openvino-fp16"}
     (version,) = found["retort-openvino-fp16"]
+    stored = json.loads((registered / "models/releases/openvino-fp16/release.json").read_text())
     with open_store(registered, "retort") as store:
         assert store.client.get_model_version_by_alias(version.name, "candidate").version == version.version
     assert version.current_stage == "Staging"
@@ -90,12 +92,14 @@ def test_passed_targets_have_a_version_with_files_lineage_and_verdicts(registere
     assert version.tags["teacher_sha256"] == "1" * 64
     assert version.tags["student_sha256"] == "3" * 64
     assert version.tags["gate.map_ratio"] == "pass (0.97)"
+    assert version.tags["release_digest"] == stored["release_digest"]
+    assert version.tags["engine_digest"] == stored["engine_digest"]
     assert version.tags["engine_state"] == "verified-device", "the gate's machine ran it"
     with open_store(registered, "retort") as store:
         address = f"runs:/{version.run_id}/engines/openvino-fp16"
         assert version.source == address
         folder = Path(store.client.download_artifacts(version.run_id, "engines/openvino-fp16"))
-    source = registered / "models/engines/openvino-fp16"
+    source = registered / "models/releases/openvino-fp16"
     for path in source.iterdir():
         assert (folder / path.name).read_bytes() == path.read_bytes()
     verify_files(read_manifest(folder), folder)  # as a device does: nothing is missing, changed or too much
@@ -181,19 +185,21 @@ def test_a_failed_gate_registers_nothing_and_names_the_rule(tmp_path, monkeypatc
 
 def test_a_target_that_export_left_out_is_told_as_such(tmp_path, monkeypatch, capsys):
     root = build_project(tmp_path)
-    shutil.rmtree(root / "models/engines/ort-cpu-int8")
-    verdict = gate_verdict()
+    shutil.rmtree(root / "models/releases/ort-cpu-int8")
+    report, verdict = engines_metrics(), gate_verdict()
+    del report["engines"]["ort-cpu-int8"]
+    write(root / "metrics/engines.json", report | {"left_out": {"ort-cpu-int8": "its outputs differ by 3"}})
     del verdict["targets"]["ort-cpu-int8"]
     verdict["rules"] = [rule for rule in verdict["rules"] if rule["target"] != "ort-cpu-int8"]
     write(root / "metrics/gate.json", verdict)
     monkeypatch.chdir(root)
     main()
-    assert "ort-cpu-int8: not registered: export left it out" in capsys.readouterr().out
+    assert "ort-cpu-int8: not registered: export left it out: its outputs differ by 3" in capsys.readouterr().out
 
 
 def test_a_changed_engine_is_refused_before_anything_is_logged(tmp_path, monkeypatch):
     root = build_project(tmp_path)
-    (root / "models/engines/onnx-fp32/model.onnx").write_bytes(b"x" * 650)
+    (root / "models/releases/onnx-fp32/model.onnx").write_bytes(b"x" * 650)
     monkeypatch.chdir(root)
     with pytest.raises(ManifestError, match=r"onnx-fp32.*model\.onnx has another sha256|model\.onnx has 650 bytes"):
         main()

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from kd_steps.edge.engines import Engine, EngineError, open_engine
-from kd_steps.edge.manifest import Manifest, OperatingPoint
+from kd_steps.edge.manifest import RELEASE_FILE, Manifest
 from kd_steps.edge.postprocess import Detections, decode
 from kd_steps.edge.preprocess import Preprocessor
+from kd_steps.edge.release import OperatingPoint, Release, ReleaseError, read_release
 from kd_steps.edge.verification import verified_manifest
 
 
@@ -36,31 +37,32 @@ class Detector:
     Args:
         manifest: of the engine.
         engine: the opened network.
-        confidence: least score of a detection; None: the manifest's operating point, here and below.
+        release: of the engine, where it is one; a detector without any thresholds gives raw outputs only.
+        confidence: least score of a detection; None: the release's, here and below.
         iou: overlap above which the weaker of two boxes of a class is dropped.
         max_detections: most detections a picture.
 
     Raises:
         ContractMismatchError: the contract asks for something that this runtime does not implement.
         EngineError: the network does not take or give what the manifest says.
-        ManifestError: a threshold is impossible.
+        ReleaseError: a threshold is impossible.
     """
 
     def __init__(
         self,
         manifest: Manifest,
         engine: Engine,
+        release: Release | None = None,
         *,
         confidence: float | None = None,
         iou: float | None = None,
         max_detections: int | None = None,
     ) -> None:
-        self.manifest, self.engine, point = manifest, engine, manifest.operating
-        self.operating = OperatingPoint(
-            confidence=point.confidence if confidence is None else confidence,
-            iou=point.iou if iou is None else iou,
-            max_detections=point.max_detections if max_detections is None else max_detections,
-        )
+        self.manifest, self.engine, self.release = manifest, engine, release
+        released = asdict(release.thresholds) if release else {}
+        given = {"confidence": confidence, "iou": iou, "max_detections": max_detections}
+        chosen = released | {name: value for name, value in given.items() if value is not None}
+        self._thresholds = OperatingPoint(**chosen) if chosen.keys() == given.keys() else None
         self._preprocess = Preprocessor(manifest.contract)
         _require_shape(manifest, engine)
 
@@ -79,14 +81,30 @@ class Detector:
         Raises:
             FileNotFoundError: the folder has no manifest.
             ManifestError: the folder or this machine is not what the manifest says.
+            ReleaseError: the release in it is damaged or another engine's, or a threshold is impossible.
             ContractMismatchError: the contract is damaged or not implemented here.
             EngineError: the runtime refuses the engine.
         """
         manifest = verified_manifest(engine_dir)
+        release = read_release(engine_dir, manifest)
         Preprocessor(manifest.contract)  # refuse a contract before a runtime opens the file
         model_path = engine_dir / manifest.model_file
         engine = open_engine(model_path, manifest.runtime, threads, manifest.inference_precision)
-        return cls(manifest, engine, confidence=confidence, iou=iou, max_detections=max_detections)
+        return cls(manifest, engine, release, confidence=confidence, iou=iou, max_detections=max_detections)
+
+    @property
+    def thresholds(self) -> OperatingPoint:
+        """What decides which detections are given.
+
+        Raises:
+            ReleaseError: the folder holds an engine alone, and not all thresholds were given.
+        """
+        if self._thresholds is None:
+            raise ReleaseError(
+                f"engine {self.manifest.name} has no {RELEASE_FILE} that says its thresholds; take a folder of "
+                "models/releases, or give --confidence, --iou and --max-detections"
+            )
+        return self._thresholds
 
     def detect(self, image_bgr: NDArray[np.uint8]) -> Detections:
         """Find parts in one picture, uint8 of shape (height, width, 3) in BGR; boxes are in its pixels."""
@@ -94,6 +112,7 @@ class Detector:
 
     def detect_timed(self, image_bgr: NDArray[np.uint8]) -> tuple[Detections, PhaseTimes]:
         """As :meth:`detect`, with the time of each phase."""
+        thresholds = self.thresholds
         start_s = time.perf_counter()
         tensor, geometry = self._preprocess(image_bgr)
         preprocessed_s = time.perf_counter()
@@ -102,9 +121,9 @@ class Detector:
         found = decode(
             output,
             self.manifest.output_format,
-            confidence=self.operating.confidence,
-            iou=self.operating.iou,
-            max_detections=self.operating.max_detections,
+            confidence=thresholds.confidence,
+            iou=thresholds.iou,
+            max_detections=thresholds.max_detections,
         )
         detections = Detections(geometry.to_picture(found.boxes_xyxy_px), found.scores, found.class_ids)
         end_s = time.perf_counter()

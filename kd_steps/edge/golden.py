@@ -11,12 +11,13 @@ from numpy.typing import NDArray
 from kd_steps.edge.detector import Detector
 from kd_steps.edge.manifest import ManifestError
 from kd_steps.edge.postprocess import output_errors
+from kd_steps.edge.release import differing_verdicts, verdicts
 
 GOLDEN_FILE = "golden.npz"
 
 
 class GoldenMismatchError(ValueError):
-    """An engine no longer gives the outputs it was built with."""
+    """An engine no longer gives the outputs it was built with, or the verdicts it was released with."""
 
 
 def write_golden(path: Path, pictures_bgr: Sequence[NDArray[np.uint8]], outputs: Sequence[NDArray[np.float32]]) -> None:
@@ -42,13 +43,13 @@ def read_golden(path: Path) -> list[tuple[NDArray[np.uint8], NDArray[np.float32]
 
 
 def check_golden(engine_dir: Path, *, threads: int = 1) -> float:
-    """Run an engine on its golden pictures, from the picture through preprocessing to the raw output.
+    """Run an engine on its golden pictures, to the raw output; and a release to its verdicts at its thresholds.
 
     Returns:
         The largest difference, see :func:`kd_steps.edge.postprocess.output_errors`.
 
     Raises:
-        GoldenMismatchError: it is above the manifest's tolerance.
+        GoldenMismatchError: it is above the manifest's tolerance, or a verdict is another.
         ManifestError: the folder or this machine is not what the manifest says.
     """
     detector = Detector.load(engine_dir, threads=threads)
@@ -69,4 +70,20 @@ def check_golden(engine_dir: Path, *, threads: int = 1) -> float:
             f"{engine_dir}: golden outputs differ by {error:.3g}, allowed {manifest.golden.tolerance:.3g}; "
             "this machine or its libraries compute something else, build the engine for it"
         )
+    _require_verdicts(engine_dir, detector, [picture for picture, _ in pairs])
     return error
+
+
+def _require_verdicts(engine_dir: Path, detector: Detector, pictures_bgr: Sequence[NDArray[np.uint8]]) -> None:
+    """Hold the detections of a release on its golden pictures to the verdicts stored with it."""
+    if detector.release is None:
+        return
+    least, tolerance = detector.release.thresholds.confidence, detector.manifest.golden.tolerance
+    for index, (picture, wanted) in enumerate(zip(pictures_bgr, detector.release.golden, strict=True)):
+        found = detector.detect(picture)
+        told = verdicts(detector.manifest, found.class_ids, found.scores, found.boxes_xyxy_px)
+        if differing := differing_verdicts(wanted, told, least, tolerance):
+            raise GoldenMismatchError(
+                f"{engine_dir}: {len(differing)} verdicts on golden picture {index} are not those of the release, the "
+                f"first: {differing[0]}; this machine or its libraries compute something else, build the engine for it"
+            )

@@ -12,14 +12,17 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from kd_steps.edge.contract import ContractMismatchError, PreprocessingContract
+from kd_steps.edge.contract import ContractMismatchError, PreprocessingContract, canonical_digest
 from kd_steps.edge.postprocess import OutputFormat
 
 MANIFEST_FILE = "manifest.json"
-SCHEMA = 2
+RELEASE_FILE = "release.json"  # which a released engine has beside its manifest
+SCHEMA = 3
 ANY = "any"
 RUNTIMES = ("onnxruntime", "openvino")
-STATES = ("built", "verified-sim", "verified-device")
+STATES = ("built", "verified-sim", "measured", "verified-device")
+TASKS = ("detect",)
+DIGESTS = ("contract_digest", "engine_digest")  # written beside the fields that they are taken of
 
 
 class ManifestError(ValueError):
@@ -67,25 +70,6 @@ class Golden:
 
 
 @dataclass(frozen=True)
-class OperatingPoint:
-    """The thresholds that the line acts on: what the gate judged false alarms and latency at.
-
-    Attributes:
-        confidence: least score of a detection, 0-1.
-        iou: overlap above which the weaker of two boxes of a class is dropped, 0-1.
-        max_detections: most detections a picture.
-    """
-
-    confidence: float
-    iou: float
-    max_detections: int
-
-    def __post_init__(self) -> None:
-        if not (0 < self.confidence < 1 and 0 < self.iou <= 1 and self.max_detections >= 1):
-            raise ManifestError(f"{self} is impossible: shares lie between 0 and 1, counts above 0")
-
-
-@dataclass(frozen=True)
 class Manifest:
     """All that is known of one engine; ``manifest.json`` holds these names.
 
@@ -94,9 +78,11 @@ class Manifest:
         target: what it was built for, such as ``ort-cpu-int8``.
         runtime: the Python package that runs it.
         role: ``teacher``, ``student``, or ``base_student``: the student before it learnt new parts.
-        state: ``built``, ``verified-sim`` or ``verified-device``.
+        state: one of ``STATES``; ``export`` says ``built``, the rest is for those who run it.
         files: every file of the folder but the manifest.
-        classes: all class names, indexed by class id.
+        task: what the network does, ``detect``.
+        classes: all class names, one for each column of the output, in its order.
+        columns: the class number of each column: what the line, its reports and its controls know the class by.
         new_classes: those of them learnt from few shots.
         contract: the preprocessing contract.
         output_format: see :func:`kd_steps.edge.postprocess.decode`.
@@ -106,7 +92,6 @@ class Manifest:
         source_sha256: sha256 of the weight file it was made from.
         versions: libraries that made it.
         target_profile: the machine it is for.
-        operating: the thresholds that a device takes unless it is told others.
         golden: the self-test.
         parity: what was compared with what when it was built, and how far apart they were.
     """
@@ -117,7 +102,9 @@ class Manifest:
     role: str
     state: str
     files: Mapping[str, FileDigest]
+    task: str
     classes: tuple[str, ...]
+    columns: tuple[int, ...]
     new_classes: tuple[str, ...]
     contract: PreprocessingContract
     output_format: OutputFormat
@@ -127,7 +114,6 @@ class Manifest:
     source_sha256: str
     versions: Mapping[str, str]
     target_profile: TargetProfile
-    operating: OperatingPoint
     golden: Golden
     parity: Mapping[str, Any]
 
@@ -140,34 +126,53 @@ class Manifest:
             raise ManifestError(f"{self.name}: expected one {suffix} file in the manifest, found {names}")
         return names[0]
 
+    @property
+    def engine_digest(self) -> str:
+        """sha256 (hex) of what the engine computes: model files, contract, task, classes, and how to run and read it.
+
+        Not of how it was built, checked or judged, nor of the thresholds that a release adds.
+        """
+        return canonical_digest(
+            {
+                "files": {name: file.sha256 for name, file in self.files.items() if name != self.golden.file},
+                "contract": self.contract.digest,
+                "task": self.task,
+                "classes": list(self.classes),
+                "columns": list(self.columns),
+                "output_format": self.output_format,
+                "precision": [self.precision, self.inference_precision],
+            }
+        )
+
     def to_dict(self) -> dict[str, Any]:
         """JSON values; :meth:`from_dict` gives the manifest back."""
         values = {f.name: getattr(self, f.name) for f in fields(self)}
         values |= {
             "files": {name: asdict(digest) for name, digest in sorted(self.files.items())},
             "classes": list(self.classes),
+            "columns": list(self.columns),
             "new_classes": list(self.new_classes),
             "contract": self.contract.to_dict(),
             "contract_digest": self.contract.digest,
             "versions": dict(self.versions),
             "target_profile": asdict(self.target_profile),
-            "operating": asdict(self.operating),
             "golden": asdict(self.golden),
             "parity": dict(self.parity),
         }
-        return {"schema": SCHEMA, **values}
+        return {"schema": SCHEMA, "engine_digest": self.engine_digest, **values}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Manifest:
         """Read JSON values.
 
         Raises:
-            ManifestError: another schema, or a field that is missing, unknown or has an impossible value.
+            ManifestError: another schema, a field that is missing, unknown or has an impossible value, or an
+                ``engine_digest`` that is not that of the other fields.
             ContractMismatchError: the contract is not the one that ``contract_digest`` was taken of.
         """
         if (schema := values.get("schema")) != SCHEMA:
             raise ManifestError(f"schema is {schema!r}, this runtime reads {SCHEMA}; export the engine again")
-        known = {f.name for f in fields(cls)} | {"schema", "contract_digest"}
+        known = {f.name for f in fields(cls)} | {"schema", *DIGESTS}
         if odd := sorted(known ^ set(values)):
             raise ManifestError(f"fields {odd} are missing or unknown; export the engine again")
         contract = PreprocessingContract.from_dict(values["contract"])
@@ -176,18 +181,23 @@ class Manifest:
                 f"contract has the digest {contract.digest}, contract_digest says {values['contract_digest']}; "
                 "one of the two was changed, export the engine again"
             )
-        rest = {k: v for k, v in values.items() if k not in ("schema", "contract_digest")}
+        rest = {k: v for k, v in values.items() if k not in ("schema", *DIGESTS)}
         rest |= {
             "files": {name: FileDigest(**digest) for name, digest in values["files"].items()},
             "classes": tuple(values["classes"]),
+            "columns": tuple(values["columns"]),
             "new_classes": tuple(values["new_classes"]),
             "contract": contract,
             "target_profile": TargetProfile(**values["target_profile"]),
-            "operating": OperatingPoint(**values["operating"]),
             "golden": Golden(**values["golden"]),
         }
         manifest = cls(**rest)
         _require_sane(manifest)
+        if manifest.engine_digest != values["engine_digest"]:
+            raise ManifestError(
+                f"engine_digest is {values['engine_digest']}, its files, contract and classes give "
+                f"{manifest.engine_digest}; one of them was changed, export the engine again"
+            )
         return manifest
 
 
@@ -235,11 +245,20 @@ def _require_sane(manifest: Manifest) -> None:
         raise ManifestError(f"state {manifest.state!r} is not one of {STATES}")
     if manifest.output_format not in ("anchors", "end2end"):
         raise ManifestError(f"output_format {manifest.output_format!r} is neither 'anchors' nor 'end2end'")
-    if bad := [n for n in manifest.files if n in ("", ".", "..", MANIFEST_FILE) or re.search(r"[/\\\0]", n)]:
+    if bad := [
+        n for n in manifest.files if n in ("", ".", "..", MANIFEST_FILE, RELEASE_FILE) or re.search(r"[/\\\0]", n)
+    ]:
         raise ManifestError(f"files {bad} are not plain names within the folder")
     if manifest.golden.file not in manifest.files:
         raise ManifestError(f"golden file {manifest.golden.file!r} is not among the files")
+    if manifest.task not in TASKS:
+        raise ManifestError(f"task {manifest.task!r} is not one of {TASKS}")
     if not manifest.classes or len(set(manifest.classes)) != len(manifest.classes):
         raise ManifestError(f"classes {list(manifest.classes)} are empty or repeat")
     if unknown := [name for name in manifest.new_classes if name not in manifest.classes]:
         raise ManifestError(f"new_classes {unknown} are not among the classes")
+    numbers = manifest.columns
+    if not len(numbers) == len(set(numbers)) == len(manifest.classes) or any(
+        type(n) is not int or n < 0 for n in numbers
+    ):
+        raise ManifestError(f"columns {list(numbers)} do not give each class a number of its own, 0 or above")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Literal
 
 import numpy as np
@@ -29,6 +29,30 @@ class Detections:
 
     def __len__(self) -> int:
         return len(self.scores)
+
+
+@dataclass(frozen=True)
+class Found:
+    """Detections of an engine on a list of pictures, in the order of the pictures, the best of each first.
+
+    Attributes:
+        image: position of the picture in the list, int32 of shape (n,).
+        column: output column of the class, int16 of shape (n,).
+        score: 0-1, float32 of shape (n,).
+        box_xyxy_px: corners in the picture, float32 of shape (n, 4).
+    """
+
+    image: NDArray[np.int32]
+    column: NDArray[np.int16]
+    score: NDArray[np.float32]
+    box_xyxy_px: NDArray[np.float32]
+
+    def __len__(self) -> int:
+        return len(self.score)
+
+    def of_image(self, index: int) -> Found:
+        """The detections of one picture."""
+        return Found(*(getattr(self, field.name)[self.image == index] for field in fields(self)))
 
 
 def decode(

@@ -7,11 +7,11 @@ import platform
 import re
 from pathlib import Path
 
-from kd_steps.edge.manifest import ANY, MANIFEST_FILE, Manifest, ManifestError, digest_of, read_manifest
+from kd_steps.edge.manifest import ANY, MANIFEST_FILE, RELEASE_FILE, Manifest, ManifestError, digest_of, read_manifest
 
 
 def verify_files(manifest: Manifest, engine_dir: Path) -> None:
-    """Compare every file of the folder with the manifest.
+    """Compare every file of the folder with the manifest; a release beside it is not looked at.
 
     Raises:
         ManifestError: names every file that is missing, changed, or not in the manifest.
@@ -25,7 +25,7 @@ def verify_files(manifest: Manifest, engine_dir: Path) -> None:
             faults.append(f"{name} has {size} bytes, expected {expected.bytes}")
         elif digest_of(path).sha256 != expected.sha256:
             faults.append(f"{name} has another sha256 than the manifest")
-    known = {*manifest.files, MANIFEST_FILE}
+    known = {*manifest.files, MANIFEST_FILE, RELEASE_FILE}
     extra = sorted(p.relative_to(engine_dir).as_posix() for p in engine_dir.rglob("*") if not p.is_dir())
     faults += [f"{name} is not in the manifest" for name in extra if name not in known]
     if faults:

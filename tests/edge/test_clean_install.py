@@ -16,6 +16,7 @@ from kd_steps.edge.detector import Detector
 
 pytestmark = pytest.mark.slow
 
+THRESHOLDS = ("--confidence", "0.1", "--iou", "0.6", "--max-detections", "300")
 ABSENT = ("torch", "pandas", "mlflow", "ultralytics", "onnx", "pydantic", "prefect")
 
 
@@ -65,13 +66,13 @@ def test_the_edge_environment_has_nothing_of_the_pipeline(edge_python, tmp_path)
 def test_it_detects_what_this_process_detects(edge_python, engines_dir, tmp_path, name):
     image = picture(11, 100, 140)
     cv2.imwrite(str(tmp_path / "board.png"), image)
-    command = ["-m", "kd_steps.edge", "detect", "--engine", str(engines_dir / name), "--confidence", "0.1"]
+    command = ["-m", "kd_steps.edge", "detect", "--engine", str(engines_dir / name), *THRESHOLDS]
     done = run(edge_python, *command, "board.png", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     detections = json.loads(done.stdout)["detections"]
-    here = Detector.load(engines_dir / name, confidence=0.1).detect(image)
+    here = Detector.load(engines_dir / name, confidence=0.1, iou=0.6, max_detections=300).detect(image)
     assert len(detections) == len(here) > 0
-    assert [d["class_id"] for d in detections] == here.class_ids.tolist()
+    assert [d["class_number"] for d in detections] == here.class_ids.tolist()
     assert np.allclose([d["score"] for d in detections], here.scores, atol=1e-5)
     assert np.allclose([d["box_xyxy_px"] for d in detections], here.boxes_xyxy_px, atol=1e-2)
 

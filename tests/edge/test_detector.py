@@ -28,7 +28,7 @@ def sign_again(folder):
 @pytest.mark.parametrize("name", NAMES)
 def test_detections_are_boxes_inside_the_picture_best_first(engines_dir, name):
     image = picture(5, 120, 75)
-    found, times = Detector.load(engines_dir / name, confidence=0.05).detect_timed(image)
+    found, times = Detector.load(engines_dir / name, confidence=0.05, iou=0.6, max_detections=300).detect_timed(image)
     assert len(found) > 0
     assert found.boxes_xyxy_px.dtype == np.float32
     assert found.boxes_xyxy_px.shape == (len(found), 4)
@@ -48,7 +48,8 @@ def test_detections_are_those_of_ultralytics(engine_project, engines_dir):
     from kd_steps.adapters.yolo.export import raw_outputs
     from kd_steps.edge.preprocess import Preprocessor
 
-    detector, image = Detector.load(engines_dir / "onnx-fp32", confidence=0.1, iou=0.5), picture(7, IMGSZ_PX, IMGSZ_PX)
+    detector = Detector.load(engines_dir / "onnx-fp32", confidence=0.1, iou=0.5, max_detections=300)
+    image = picture(7, IMGSZ_PX, IMGSZ_PX)
     tensor, _ = Preprocessor(detector.manifest.contract)(image)
     raw = torch.from_numpy(raw_outputs(engine_project / "models/few_shot/weights.pt", [tensor])[0])
     oracle = non_max_suppression(raw, conf_thres=0.1, iou_thres=0.5, multi_label=True, max_det=300)[0].numpy()
@@ -92,11 +93,12 @@ def test_golden_bytes_depend_on_the_content_only(tmp_path):
 def test_a_network_of_other_classes_or_size_is_refused(own_engine):
     folder = own_engine("onnx-fp32")
     stored = json.loads((folder / "manifest.json").read_text())
-    rewrite_manifest(folder, classes=[*stored["classes"], "crack"])
+    rewrite_manifest(folder, classes=[*stored["classes"], "crack"], columns=[0, 1, 2, 3])
     with pytest.raises(EngineError, match="4 classes"):
         Detector.load(folder)
     contract = replace(read_manifest(folder).contract, imgsz_px=128)
-    rewrite_manifest(folder, **stored | {"contract": contract.to_dict(), "contract_digest": contract.digest})
+    changes = {name: stored[name] for name in ("classes", "columns")}
+    rewrite_manifest(folder, **changes, contract=contract.to_dict(), contract_digest=contract.digest)
     with pytest.raises(EngineError, match="128 px"):
         Detector.load(folder)
 
@@ -140,7 +142,8 @@ def test_an_output_is_not_overwritten_by_the_next(engines_dir):
 
 
 def test_latency_is_paired_interleaved_and_reaches_both_limits(engines_dir):
-    fast, slow = Detector.load(engines_dir / "onnx-fp32"), Detector.load(engines_dir / "teacher")
+    point = {"confidence": 0.5, "iou": 0.6, "max_detections": 300}
+    fast, slow = (Detector.load(engines_dir / name, **point) for name in ("onnx-fp32", "teacher"))
     pictures, seen = [picture(s, 80, 64) for s in range(3)], []
     times_ms = measure_interleaved(
         [fast, slow, fast], pictures, warm_up_s=0.1, rounds=30, seconds=0.2, seed=0, on_round=seen.append

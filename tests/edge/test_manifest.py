@@ -62,7 +62,7 @@ def test_no_manifest_names_the_file(tmp_path):
         ("[]", "expected an object"),
         ("\x00", "Expecting value"),
         ('{"schema": 1}', "schema is 1"),
-        ('{"schema": 2, "colour": 1}', "colour"),
+        ('{"schema": 3, "colour": 1}', "colour"),
     ],
 )
 def test_a_file_that_is_no_manifest_is_refused(tmp_path, text, message):
@@ -80,8 +80,12 @@ def test_a_file_that_is_no_manifest_is_refused(tmp_path, text, message):
         ({"runtime": "tensorrt"}, "runtime"),
         ({"state": "perfect"}, "state"),
         ({"output_format": "boxes"}, "output_format"),
-        ({"operating": {"confidence": 0, "iou": 0.6, "max_detections": 300}}, "OperatingPoint"),
-        ({"operating": {"confidence": 0.5}}, "iou"),
+        ({"task": "segment"}, "task 'segment'"),
+        ({"columns": [0, 1]}, "columns"),
+        ({"columns": [0, 1, 1]}, "columns"),
+        ({"columns": [0, 1, -1]}, "columns"),
+        ({"columns": [0, 1, 2.0]}, "columns"),
+        ({"engine_digest": "0" * 64}, "engine_digest is 000"),
         ({"classes": ["a", "a"]}, "classes"),
         ({"new_classes": ["crack"]}, "crack"),
         ({"golden": {"file": "none.npz", "images": 1, "tolerance": 0.1}}, r"none\.npz"),

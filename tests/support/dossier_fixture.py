@@ -16,12 +16,13 @@ import pandas as pd
 from prepared import list_classes, write_card
 
 from kd_steps.adapters.files import write_document
-from kd_steps.artifacts import PicturesCard
+from kd_steps.artifacts import GateVerdict, PicturesCard
 from kd_steps.core.distill.teacher_choice import judge_capacity, judge_lead
 from kd_steps.core.evaluation.gates import Limits
 from kd_steps.core.evaluation.gates import gate_verdict as core_gate_verdict
 from kd_steps.edge.contract import PreprocessingContract
-from kd_steps.edge.manifest import Golden, Manifest, OperatingPoint, digest_of, this_machine
+from kd_steps.edge.manifest import Golden, Manifest, digest_of, this_machine
+from kd_steps.edge.release import OperatingPoint, Release
 from kd_steps.params import load_params
 
 REPOSITORY = Path(__file__).parents[2]
@@ -46,7 +47,8 @@ def build_project(root: Path, *, passed: bool = True, optional_fails: bool = Fal
     boxes = _write_dataset(root, rng)
     for name, role in ENGINES.items():
         _write_detections(root, name, role, boxes, rng)
-        _write_engine(root, name, role, seed)
+        if role == "student":
+            _write_release(root, name, seed)
     _write_curves(root)
     _write_latency(root, rng)
     for kind in ("teacher", "student", "few_shot"):
@@ -80,7 +82,10 @@ def gate_verdict(passed: bool = True, optional_fails: bool = False) -> dict[str,
     """What the real gate says of :func:`engines_metrics` under the limits of the real ``params.yaml``."""
     knobs = load_params(REPOSITORY / "params.yaml").gate
     limits = Limits(**knobs.model_dump(exclude={"required_targets"}))
-    return core_gate_verdict(engines_metrics(passed, optional_fails), limits, knobs.required_targets)
+    engines = engines_metrics(passed, optional_fails)["engines"]
+    return GateVerdict.model_validate(core_gate_verdict(engines, limits, knobs.required_targets)).model_dump(
+        mode="json", by_alias=True
+    )
 
 
 def engines_metrics(passed: bool = True, optional_fails: bool = False) -> dict[str, Any]:
@@ -100,6 +105,15 @@ def engines_metrics(passed: bool = True, optional_fails: bool = False) -> dict[s
             "target": "onnx-fp32" if teacher else name,
             "state": "verified-device",
             "role": role,
+            "engine_digest": f"{number}" * 64,
+            "release_digest": None if teacher else f"{number + 4}" * 64,
+            "measured": {
+                "where": "here",
+                "cpu_model": "a processor",
+                "cores": 2,
+                "load_per_core": 0.75,
+                "golden_error": 1e-6,
+            },
             "parameters": 9_416_000 if teacher else 2_242_000,
             "bytes": 37_900_000 if teacher else 9_100_000 // number,
             "map50_95": 0.61 * share,
@@ -126,10 +140,18 @@ def engines_metrics(passed: bool = True, optional_fails: bool = False) -> dict[s
                 "rounds": 400,
                 "threads": 1,
             },
-            "latency_control": {"value": 1.0, "low": 0.99, "high": 1.01, "n": 400, "ok": True, "attempts": 1},
+            "latency_control": {
+                "value": 1.0,
+                "low": 0.99,
+                "high": 1.01,
+                "n": 400,
+                "ok": True,
+                "confidence_level": 0.99,
+                "attempts": 1,
+            },
             "confidence_level": 0.95,
         }
-    return found
+    return {"schema": 1, "engines": found, "left_out": {}}
 
 
 def _write_dataset(root: Path, rng: np.random.Generator) -> pd.DataFrame:
@@ -182,8 +204,8 @@ def _write_detections(root: Path, name: str, role: str, boxes: pd.DataFrame, rng
     frame.to_parquet(path)
 
 
-def _write_engine(root: Path, name: str, role: str, seed: int) -> None:
-    folder = root / "models/engines" / name
+def _write_release(root: Path, name: str, seed: int) -> None:
+    folder = root / "models/releases" / name
     folder.mkdir(parents=True)
     openvino = name.startswith("openvino")
     content = f"{name}-{seed}".encode() * 50
@@ -193,26 +215,29 @@ def _write_engine(root: Path, name: str, role: str, seed: int) -> None:
     runtime = "openvino" if openvino else "onnxruntime"
     manifest = Manifest(
         name=name,
-        target="onnx-fp32" if role == "teacher" else name,
+        target=name,
         runtime=runtime,
-        role=role,
+        role="student",
         state="built",
         files={path.name: digest_of(path) for path in sorted(folder.iterdir())},
-        classes=tuple(CLASSES if role == "teacher" else CLASSES + NEW_CLASSES),
-        new_classes=() if role == "teacher" else tuple(NEW_CLASSES),
+        task="detect",
+        classes=tuple(CLASSES + NEW_CLASSES),
+        columns=tuple(range(len(CLASSES + NEW_CLASSES))),
+        new_classes=tuple(NEW_CLASSES),
         contract=CONTRACT,
         output_format="anchors",
-        parameters=9_416_000 if role == "teacher" else 2_242_000,
+        parameters=2_242_000,
         precision="float32",
         inference_precision="float32",
-        source_sha256=("1" if role == "teacher" else "3") * 64,
+        source_sha256="3" * 64,
         versions={"onnx": "1.23.2"},
         target_profile=this_machine(runtime, portable=True),
-        operating=OperatingPoint(0.5, 0.6, 300),
         golden=Golden("golden.npz", 4, 1e-3),
         parity={},
     )
     write(folder / "manifest.json", manifest.to_dict())
+    release = Release(manifest.engine_digest, OperatingPoint(0.5, 0.6, 300), ((),) * manifest.golden.images)
+    write(folder / "release.json", release.to_dict())
 
 
 def _write_curves(root: Path) -> None:

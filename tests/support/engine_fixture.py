@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -10,6 +11,7 @@ import cv2
 import numpy as np
 import pandas as pd
 import yaml
+from prepared import list_classes
 
 REPOSITORY = Path(__file__).parents[2]
 CLASSES = ["bridge", "shifted", "tombstone"]
@@ -96,6 +98,7 @@ def contract_of_project():
 def make_project(root):
     write_params(root)
     write_prepared(root)
+    list_classes(root, CLASSES)
     write_model_folder(root / "models/teacher", "teacher", "yolo26n.yaml", 1, contract_of_project())
     write_model_folder(root / "models/student", "student", "yolo11n.yaml", 3, contract_of_project(), CLASSES[:2])
     write_model_folder(root / "models/few_shot", "few_shot", "yolo11n.yaml", 2, contract_of_project())
@@ -104,6 +107,32 @@ def make_project(root):
     return root
 
 
+def release(engine_dir, thresholds):
+    """Make a copy of an engine a release, as `evaluate` does."""
+    from kd_steps.edge.finding import Finding, find
+    from kd_steps.edge.golden import read_golden
+    from kd_steps.edge.manifest import read_manifest
+    from kd_steps.edge.release import make_release
+
+    pictures = [image for image, _ in read_golden(engine_dir / "golden.npz")]
+    finding = Finding(0.001, thresholds.iou, 300)
+    golden = find(engine_dir, pictures, lambda image: image, finding, lambda *_: None)
+    made = make_release(read_manifest(engine_dir), thresholds, golden)
+    (engine_dir / "release.json").write_text(json.dumps(made.to_dict()))
+    return engine_dir
+
+
 def rewrite_manifest(engine_dir, **changes):
+    """Change fields, as somebody who knows the format could: the engine digest is that of the new fields."""
+    from kd_steps.edge.manifest import Manifest, ManifestError
+
     path = engine_dir / "manifest.json"
-    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+    values = json.loads(path.read_text()) | changes
+    try:
+        Manifest.from_dict(values)
+    except ManifestError as error:
+        if found := re.search(r"contract and classes give ([0-9a-f]{64})", str(error)):
+            values |= {"engine_digest": found[1]} if "engine_digest" not in changes else {}
+    except Exception:  # what is impossible stays as it is
+        pass
+    path.write_text(json.dumps(values))

@@ -27,6 +27,7 @@ PARTS_OF_A_PROJECT = (
         "data/models",
         "data/raw",
         "data/new_parts/line",
+        "data/bundles",
         "kd_steps",
         "flows",
         "expectations",

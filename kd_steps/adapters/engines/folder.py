@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib.metadata
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -15,7 +15,7 @@ from kd_steps.adapters.files import write_json
 from kd_steps.edge.contract import PreprocessingContract
 from kd_steps.edge.engines import open_engine
 from kd_steps.edge.golden import GOLDEN_FILE, write_golden
-from kd_steps.edge.manifest import MANIFEST_FILE, Golden, Manifest, OperatingPoint, digest_of, this_machine
+from kd_steps.edge.manifest import MANIFEST_FILE, Golden, Manifest, digest_of, this_machine
 from kd_steps.edge.postprocess import OutputFormat, output_errors
 from kd_steps.edge.preprocess import Preprocessor
 
@@ -38,28 +38,28 @@ class Network:
         weights: the checkpoint.
         sha256: of the checkpoint.
         classes: all class names, in the order of the outputs.
+        columns: the class number of each output column.
         new_classes: those of them learnt from few shots.
         contract: the preprocessing it was trained with.
         parameters: number of weights.
-        operating: the thresholds that the line acts on.
     """
 
     role: Role
     weights: Path
     sha256: str
     classes: tuple[str, ...]
+    columns: tuple[int, ...]
     new_classes: tuple[str, ...]
     contract: PreprocessingContract
     parameters: int
-    operating: OperatingPoint
 
 
 @dataclass(frozen=True)
-class Build:
-    """What a target is, and how near it must come to what it was made from.
+class Target:
+    """What a target is, how near it must come to what it was made from, and how it is made.
 
     Attributes:
-        target: its name.
+        name: as in ``export.targets``.
         runtime: the Python package that runs it.
         precision: number type of the stored weights.
         inference_precision: number type of the multiplications.
@@ -69,9 +69,11 @@ class Build:
         parity: whether the largest or the mean difference is limited. Rounded weights move the box of an anchor
             that sees nothing by many pixels, which nobody ever sees; so only float is held to the largest.
         parity_limit: the limit; see :func:`kd_steps.edge.postprocess.output_errors` for the unit.
+        derive: writes the model files into a folder, from the parent's ``.onnx`` and from calibration inputs, each of
+            shape (1, 3, imgsz_px, imgsz_px); None for the parent itself, which is made from the network.
     """
 
-    target: str
+    name: str
     runtime: Literal["onnxruntime", "openvino"]
     precision: str
     inference_precision: str
@@ -80,12 +82,13 @@ class Build:
     reference: Literal["torch", "onnx-fp32"]
     parity: Literal["largest", "mean"]
     parity_limit: float
+    derive: Callable[[Path, Path, Iterator[NDArray[np.float32]]], None] | None = None
 
 
 def complete_engine(
     folder: Path,
     name: str,
-    build: Build,
+    target: Target,
     network: Network,
     output_format: OutputFormat,
     pictures_bgr: Sequence[NDArray[np.uint8]],
@@ -96,7 +99,7 @@ def complete_engine(
     Args:
         folder: holds the engine's own files and nothing else.
         name: the engine's name.
-        build: what it is.
+        target: what it is.
         network: what it was made from.
         output_format: of its raw output.
         pictures_bgr: golden pictures, uint8 of shape (height, width, 3).
@@ -108,31 +111,32 @@ def complete_engine(
     Raises:
         ParityError: they are too far from the references.
     """
-    suffix = ".onnx" if build.runtime == "onnxruntime" else ".xml"
-    engine = open_engine(folder / f"model{suffix}", build.runtime, 1, build.inference_precision)
+    suffix = ".onnx" if target.runtime == "onnxruntime" else ".xml"
+    engine = open_engine(folder / f"model{suffix}", target.runtime, 1, target.inference_precision)
     preprocess = Preprocessor(network.contract)
     outputs = [engine.run(preprocess(picture)[0]) for picture in pictures_bgr]
-    parity = _parity(name, build, network, output_format, outputs, references)
+    parity = _parity(name, target, network, output_format, outputs, references)
     write_golden(folder / GOLDEN_FILE, pictures_bgr, outputs)
     manifest = Manifest(
         name=name,
-        target=build.target,
-        runtime=build.runtime,
+        target=target.name,
+        runtime=target.runtime,
         role=network.role,
         state="built",
         files={path.name: digest_of(path) for path in sorted(folder.iterdir())},
+        task="detect",
         classes=network.classes,
+        columns=network.columns,
         new_classes=network.new_classes,
         contract=network.contract,
         output_format=output_format,
         parameters=network.parameters,
-        precision=build.precision,
-        inference_precision=build.inference_precision,
+        precision=target.precision,
+        inference_precision=target.inference_precision,
         source_sha256=network.sha256,
         versions=_versions(),
-        target_profile=this_machine(build.runtime, portable=build.portable),
-        operating=network.operating,
-        golden=Golden(GOLDEN_FILE, len(outputs), build.golden_tolerance),
+        target_profile=this_machine(target.runtime, portable=target.portable),
+        golden=Golden(GOLDEN_FILE, len(outputs), target.golden_tolerance),
         parity=parity,
     )
     write_json(folder / MANIFEST_FILE, manifest.to_dict())
@@ -141,7 +145,7 @@ def complete_engine(
 
 def _parity(
     name: str,
-    build: Build,
+    target: Target,
     network: Network,
     output_format: OutputFormat,
     outputs: Sequence[NDArray[np.float32]],
@@ -158,14 +162,14 @@ def _parity(
         [output_errors(o, r, output_format, imgsz_px) for o, r in zip(outputs, references, strict=True)]
     )
     measured = {"largest": float(errors.max()), "mean": float(errors.mean())}
-    if not measured[build.parity] <= build.parity_limit:
+    if not measured[target.parity] <= target.parity_limit:
         raise ParityError(
-            f"engine {name}: its outputs differ from {build.reference} by {measured[build.parity]:.3g} "
-            f"({build.parity}, allowed {build.parity_limit:g}); leave {build.target} out of export.targets, or give "
+            f"engine {name}: its outputs differ from {target.reference} by {measured[target.parity]:.3g} "
+            f"({target.parity}, allowed {target.parity_limit:g}); leave {target.name} out of export.targets, or give "
             "more calibration pictures (export.calibration_images)"
         )
     errors_ = {"largest_error": measured["largest"], "mean_error": measured["mean"]}
-    return {"reference": build.reference, **errors_, "limited": build.parity, "limit": build.parity_limit}
+    return {"reference": target.reference, **errors_, "limited": target.parity, "limit": target.parity_limit}
 
 
 def _versions() -> dict[str, str]:

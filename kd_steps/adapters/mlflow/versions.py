@@ -18,7 +18,7 @@ State = Literal["candidate", "production"]
 MLFLOW_STAGE: dict[str, str] = {"candidate": "Staging", "production": "Production"}
 RETIRED = "archived"
 
-DIGEST_TAG = "engine_digest"
+DIGEST_TAG = "release_digest"
 STATE_TAG = "state"
 
 
@@ -32,7 +32,7 @@ class Registered:
 
 
 def register_engine(store: Store, name: str, run_id: str, folder: Path, tags: Mapping[str, str]) -> Registered:
-    """Register an engine's folder as a version of the model ``name``, once for each engine digest.
+    """Register an engine's folder as a version of the model ``name``, once for each release digest.
 
     The version takes the alias ``candidate``, unless it holds the alias ``production``.
 
@@ -40,8 +40,8 @@ def register_engine(store: Store, name: str, run_id: str, folder: Path, tags: Ma
         store: the open store.
         name: the registered model.
         run_id: the run that keeps the files.
-        folder: engine, manifest, golden inputs and outputs.
-        tags: lineage and gate results; ``engine_digest`` must be among them.
+        folder: of the release: engine, manifest, golden inputs and outputs, thresholds.
+        tags: lineage and gate results; ``release_digest`` must be among them.
     """
     digest = tags[DIGEST_TAG]
     _ensure_model(store, name)
@@ -60,9 +60,9 @@ def register_engine(store: Store, name: str, run_id: str, folder: Path, tags: Ma
 
 
 def version_of_digest(store: Store, name: str, digest: str) -> str | None:
-    """The version of ``name`` that holds the engine with this digest, or None."""
+    """The version of ``name`` that holds the release with this digest, or None."""
     if not re.fullmatch(r"[0-9a-f]{64}", digest):
-        raise TrackingError(f"{name}: engine digest {digest!r} is not a sha256; export the engine again")
+        raise TrackingError(f"{name}: release digest {digest!r} is not a sha256; run `dvc repro evaluate`")
     found = store.client.search_model_versions(f"name = '{name}' and tags.{DIGEST_TAG} = '{digest}'")
     return str(min(found, key=lambda version: int(version.version)).version) if found else None
 

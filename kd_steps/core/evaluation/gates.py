@@ -18,6 +18,9 @@ SEVERITY: dict[Verdict, int] = {"pass": 0, "inconclusive": 1, "fail": 2}
 UNKNOWN = Interval(None, None, None, None)
 
 REFERENCES = ("teacher", "base_student")  # roles that never ship
+HERE = "here"  # else, the name of the bundle from the machine where an engine was measured
+AGAIN_HERE = "`rm -r evaluation/bundles && dvc repro -f -s evaluate && dvc repro`"
+AGAIN_THERE = "`python -m kd_steps.edge measure` there"
 
 
 @dataclass(frozen=True)
@@ -89,7 +92,7 @@ def engine_rules(target: str, engine: Mapping[str, Any], teacher: Mapping[str, A
 
     Args:
         target: the engine's target.
-        engine: its entry of ``metrics/engines.json``.
+        engine: its entry of the engine report.
         teacher: the teacher's entry.
         limits: what it must keep.
     """
@@ -112,15 +115,19 @@ def engine_rules(target: str, engine: Mapping[str, Any], teacher: Mapping[str, A
 
 
 def gate_verdict(
-    engines: Mapping[str, Mapping[str, Any]], limits: Limits, required_targets: Sequence[str]
+    engines: Mapping[str, Mapping[str, Any]],
+    limits: Limits,
+    required_targets: Sequence[str],
+    left_out: Mapping[str, str] | None = None,
 ) -> dict[str, Any]:
     """The whole verdict as JSON values.
 
     Args:
-        engines: ``metrics/engines.json``: an entry for the teacher and one for each engine; all are judged but the
-            teacher and the student before few shots, which are there to compare with.
+        engines: an entry for the teacher and one for each engine; all are judged but the teacher and the student
+            before few shots, which are there to compare with.
         limits: what every engine must keep.
         required_targets: the engines that must pass; the others are judged too, and block only themselves.
+        left_out: targets that could not be built, and why.
 
     Returns:
         passed, the rules, a verdict for each target, and a summary in plain words.
@@ -133,7 +140,8 @@ def gate_verdict(
         if target in engines:
             rules += engine_rules(target, engines[target], teacher, limits)
         else:
-            reason = "no engine of this required target was evaluated"
+            why = (left_out or {}).get(target)
+            reason = f"export left it out: {why}" if why else "no engine of this required target was evaluated"
             rules.append(Rule("evaluated", target, None, None, None, None, None, "inconclusive", reason))
     verdicts = {t: _pass_or_fail(rule.verdict for rule in rules if rule.target == t) for t in targets}
     passed = bool(required_targets) and all(verdicts[target] == "pass" for target in required_targets)
@@ -141,6 +149,7 @@ def gate_verdict(
         "passed": passed,
         "rules": [asdict(rule) for rule in rules],
         "targets": verdicts,
+        "releases": {target: engines.get(target, {}).get("release_digest") for target in targets},
         "required_targets": list(required_targets),
         "confidence_level": limits.confidence_level,
         "summary": _summary(passed, rules, verdicts, required_targets),
@@ -148,17 +157,29 @@ def gate_verdict(
 
 
 def _latency_rule(target: str, engine: Mapping[str, Any], limits: Limits) -> Rule:
-    """The latency rule; without a control that measured the teacher as fast as itself, it says nothing."""
-    latency = engine.get("latency") or {}
-    ratio = _interval(latency, "ratio_to_teacher")
-    rule = judge("latency_ratio", target, "latency against the teacher's", ratio, limits.max_latency_ratio, "most")
-    if (engine.get("latency_control") or {}).get("ok") is True:
+    """The latency rule; without a control that measured the teacher as fast as itself, it says nothing.
+
+    Where it is not passed, it tells by how much, how busy the machine was, and how to measure again.
+    """
+    latency, place = engine.get("latency") or {}, engine.get("measured") or {}
+    ratio, limit = _interval(latency, "ratio_to_teacher"), limits.max_latency_ratio
+    rule = judge("latency_ratio", target, "latency against the teacher's", ratio, limit, "most")
+    steady = (engine.get("latency_control") or {}).get("ok") is True
+    if steady and rule.verdict == "pass":
         return rule
-    reason = (
-        f"{rule.reason}. The control failed: the teacher timed twice was not as fast as itself, "
-        "so the machine was not steady enough; run `dvc repro --force --single-item evaluate` on a quieter one"
-    )
-    return Rule(**{**asdict(rule), "verdict": "inconclusive", "reason": reason})
+    told = [rule.reason]
+    if rule.value is not None and rule.value > limit:
+        told.append(f"It missed by {rule.value / limit - 1:.1%} of the limit")
+    if not steady:
+        told.append(
+            "The control failed: the teacher timed twice was not as fast as itself, so the machine was not steady "
+            "enough"
+        )
+    if (load := _finite(place.get("load_per_core"))) is not None:
+        told.append(f"The machine had a load of {load:.2f} a core, the measurement itself among it")
+    again = AGAIN_HERE if place.get("where", HERE) == HERE else AGAIN_THERE
+    told.append(f"To measure again, if it was busy: {again}")
+    return Rule(**{**asdict(rule), "verdict": rule.verdict if steady else "inconclusive", "reason": ". ".join(told)})
 
 
 def _worst_class_rule(name: str, target: str, engine: Mapping[str, Any], classes: Sequence[str], limit: float) -> Rule:

@@ -125,6 +125,8 @@ def engine_rows(engines: Mapping[str, Any]) -> list[dict[str, str]]:
             {
                 "engine": name,
                 "state": str(engine.get("state", "")),
+                "release": str(engine.get("release_digest") or ""),
+                "digest": str(engine.get("engine_digest") or ""),
                 "map50_95": shown_ap(engine.get("map50_95")),
                 "map50": shown_ap(engine.get("map50")),
                 "map75": shown_ap(engine.get("map75")),

@@ -37,10 +37,10 @@ def project(tmp_path_factory):
                 runs = tracking.log_result(
                     store, str(number) * 64, {}, [StageRecord("export"), StageRecord("few_shot", files=files)]
                 )
-                tags = {"engine_digest": str(number) * 64, "student_sha256": told}
+                tags = {"release_digest": str(number) * 64, "student_sha256": told}
                 made = versions.register_engine(store, name, runs["export"], root / "engine", tags)
                 versions.set_state(store, name, made.version, "production")
-            versions.register_engine(store, "weights", runs["export"], root / "own", {"engine_digest": "4" * 64})
+            versions.register_engine(store, "weights", runs["export"], root / "own", {"release_digest": "4" * 64})
     return root
 
 

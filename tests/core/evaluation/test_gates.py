@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kd_steps.core.evaluation.gates import SEVERITY, Limits, engine_rules, gate_verdict, judge
+from kd_steps.core.evaluation.gates import AGAIN_HERE, AGAIN_THERE, SEVERITY, Limits, engine_rules, gate_verdict, judge
 from kd_steps.core.evaluation.intervals import Interval
 
 LIMITS = Limits(
@@ -160,6 +160,32 @@ def test_a_required_engine_that_was_not_evaluated_blocks() -> None:
     verdict = gate_verdict({"teacher": teacher(), "onnx-fp32": good_engine()}, LIMITS, ["onnx-fp32", "openvino-fp16"])
     assert verdict["passed"] is False
     assert verdict["targets"] == {"onnx-fp32": "pass", "openvino-fp16": "fail"}
+
+
+def test_a_required_engine_that_could_not_be_built_is_told_with_its_reason() -> None:
+    engines = {"teacher": teacher(), "onnx-fp32": good_engine()}
+    verdict = gate_verdict(engines, LIMITS, ["openvino-fp16"], {"openvino-fp16": "its outputs differ"})
+    assert [rule["reason"] for rule in verdict["rules"] if rule["target"] == "openvino-fp16"] == [
+        "export left it out: its outputs differ"
+    ]
+
+
+def test_a_missed_latency_tells_by_how_much_how_busy_it_was_and_how_to_measure_again() -> None:
+    here = {"where": "here", "load_per_core": 1.5}
+    for steady in (True, False):
+        engine = good_engine() | BROKEN["latency_ratio"] | {"measured": here, "latency_control": {"ok": steady}}
+        (rule,) = [r for r in engine_rules("t", engine, teacher(), LIMITS) if r.name == "latency_ratio"]
+        assert rule.verdict == ("fail" if steady else "inconclusive")
+        for told in ("It missed by 20.0% of the limit", "a load of 1.50 a core", AGAIN_HERE):
+            assert told in rule.reason
+        assert ("The control failed" in rule.reason) is not steady
+    (rule,) = [
+        r
+        for r in engine_rules("t", engine | {"measured": {"where": "line-2", "load_per_core": None}}, teacher(), LIMITS)
+        if r.name == "latency_ratio"
+    ]
+    assert AGAIN_THERE in rule.reason
+    assert "load" not in rule.reason
 
 
 def test_no_required_engine_is_no_pass() -> None:

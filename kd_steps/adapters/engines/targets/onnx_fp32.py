@@ -7,6 +7,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from kd_steps.adapters.engines.folder import Target
+
+TARGET = Target("onnx-fp32", "onnxruntime", "fp32", "f32", True, 1e-3, "torch", "largest", 1e-3)
+
 CONTRACT_KEY = "retort.contract"
 CONTRACT_DIGEST_KEY = "retort.contract_digest"
 CLASSES_KEY = "retort.classes"

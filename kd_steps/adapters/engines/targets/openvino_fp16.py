@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kd_steps.adapters.engines.folder import Target
 
 
 def build_openvino_fp16(onnx_path: Path, out_xml: Path) -> None:
@@ -22,3 +28,11 @@ def build_openvino_fp16(onnx_path: Path, out_xml: Path) -> None:
         if operation.get_friendly_name() == operation.get_name():
             operation.set_friendly_name(f"unnamed_{index}")
     openvino.save_model(model, str(out_xml), compress_to_fp16=True)
+
+
+def _derive(parent: Path, folder: Path, _calibration: Iterator[NDArray[np.float32]]) -> None:
+    build_openvino_fp16(parent, folder / "model.xml")
+
+
+# Computed in f32, which every CPU has; left open, OpenVINO picks bf16 on some machines and not on others.
+TARGET = Target("openvino-fp16", "openvino", "fp16", "f32", False, 1e-3, "onnx-fp32", "mean", 2e-3, _derive)

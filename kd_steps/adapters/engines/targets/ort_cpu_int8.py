@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from kd_steps.adapters.engines.folder import Target
+
 # What lies between the convolutions is quantised too: with Q/DQ around convolutions alone the graph converts to float
 # and back at every SiLU, and is no faster than float. Softmax is left out: attention needs its small values.
 QUANTISED_OPERATORS = ("Conv", "MatMul", "Sigmoid", "Mul", "Add", "Concat", "Split", "MaxPool", "Resize")
@@ -94,3 +96,11 @@ def _copy_metadata(source: Path, target: Path) -> None:
     del model.metadata_props[:]
     onnx.helper.set_model_props(model, dict(sorted(properties.items())))
     onnx.save(model, target)
+
+
+def _derive(parent: Path, folder: Path, calibration: Iterator[NDArray[np.float32]]) -> None:
+    build_ort_cpu_int8(parent, folder / "model.onnx", calibration)
+
+
+# Rounding differs with the processor's integer instructions: a step of the quantiser here and there.
+TARGET = Target("ort-cpu-int8", "onnxruntime", "int8", "int8", False, 2e-2, "onnx-fp32", "mean", 2e-2, _derive)

@@ -1,12 +1,16 @@
 """Every engine against its parent: outputs, metadata, what stayed in float, and the same bytes twice."""
 
 import json
+from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import onnx
 import pytest
 from engine_fixture import CLASSES, IMGSZ_PX, picture
 
+import kd_steps.adapters.engines.targets
+from kd_steps.adapters.engines.targets import PARENT, TARGETS
 from kd_steps.adapters.engines.targets.onnx_fp32 import CLASSES_KEY, CONTRACT_DIGEST_KEY, CONTRACT_KEY, build_onnx_fp32
 from kd_steps.adapters.engines.targets.openvino_fp16 import build_openvino_fp16
 from kd_steps.adapters.engines.targets.ort_cpu_int8 import build_ort_cpu_int8, decoding_nodes
@@ -14,8 +18,17 @@ from kd_steps.edge.contract import PreprocessingContract
 from kd_steps.edge.detector import Detector
 from kd_steps.edge.postprocess import output_errors
 from kd_steps.edge.preprocess import Preprocessor
+from kd_steps.params.engines import Export
 
 pytestmark = pytest.mark.slow
+
+
+def test_params_know_the_targets_that_are_there_and_each_is_a_file_of_its_own():
+    (targets,) = get_args(Export.model_fields["targets"].annotation)
+    assert get_args(targets) == tuple(TARGETS)
+    files = {path.stem for path in Path(kd_steps.adapters.engines.targets.__path__[0]).glob("[!_]*.py")}
+    assert files == {name.replace("-", "_") for name in TARGETS}
+    assert [name for name, target in TARGETS.items() if target.derive is None] == [PARENT.name]
 
 
 def inputs(contract):

@@ -1,0 +1,209 @@
+"""Releases that passed the gate become MLflow model versions with lineage; every stage has a run."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import yaml
+
+from kd_steps.adapters.files import read_document, read_json
+from kd_steps.artifacts import EngineEntry, EngineReport, GateVerdict, Receipt, RegisteredModel
+from kd_steps.core.evaluation.verdicts import failing_rules, passed_targets, shown
+from kd_steps.edge.contract import canonical_digest
+from kd_steps.edge.manifest import Manifest, read_manifest
+from kd_steps.edge.release import Release, ReleaseError, read_release
+from kd_steps.edge.verification import verify_files
+from kd_steps.params import PARAMS_FILE, Params
+
+if TYPE_CHECKING:
+    from kd_steps.adapters.mlflow.tracking import StageRecord, Store
+    from kd_steps.adapters.mlflow.versions import Registered
+    from kd_steps.params.teaching import AssistantStep
+
+METRICS, MODELS, RELEASES = Path("metrics"), Path("models"), Path("models/releases")
+# stage → its metrics, its training log, and files worth keeping with the run
+STAGE_FILES: dict[str, tuple[Path | None, Path | None, tuple[Path, ...]]] = {
+    "prepare": (Path("data/prepared/dataset.json"), None, ()),
+    "validate": (METRICS / "validation.json", None, ()),
+    "train_teacher": (
+        METRICS / "alone/teacher.json",
+        MODELS / "teacher/results.csv",
+        (MODELS / "teacher/sidecar.json",),
+    ),
+    "cache_logits": (METRICS / "cache.json", None, (Path("data/cache/header.json"),)),
+    "distill": (
+        METRICS / "distill.json",
+        MODELS / "student/results.csv",
+        (MODELS / "student/sidecar.json", METRICS / "teacher_choice.json"),
+    ),
+    "few_shot": (
+        METRICS / "few_shot.json",
+        MODELS / "few_shot/results.csv",
+        (MODELS / "few_shot/sidecar.json", MODELS / "few_shot/weights.pt"),  # what is shipped can become a teacher
+    ),
+    "export": (None, None, ()),
+    "evaluate": (METRICS / "engines.json", None, ()),
+    "gate": (METRICS / "gate.json", None, (Path("report/index.html"), Path("dvc.lock"))),
+}
+
+
+class GateFailedError(ValueError):
+    """The gate failed, so nothing was registered; the message names each rule with value, limit and interval."""
+
+
+@dataclass(frozen=True)
+class Shipped:
+    """A release whose files are exactly what its manifest says."""
+
+    folder: Path
+    manifest: Manifest
+    release: Release
+
+
+def register_releases(root: Path, params: Params) -> Receipt:
+    """Log a run a stage, and register the releases that passed.
+
+    Raises:
+        GateFailedError: the gate failed; the runs are logged, nothing is registered.
+        ManifestError: a release is not what its manifest says; nothing is logged.
+        ReleaseError: a release is damaged or missing; nothing is logged.
+    """
+    from kd_steps.adapters.mlflow import tracking
+    from kd_steps.adapters.report.lineage import lineage_of
+
+    verdict = read_document(METRICS / "gate.json", GateVerdict)
+    report = read_document(METRICS / "engines.json", EngineReport)
+    gate = verdict.model_dump()
+    passed = [target for target in passed_targets(gate) if report.engines[target].release_digest]
+    shipped = {target: _proved(RELEASES / target) for target in passed}
+    records = [_record(stage, verdict, shipped) for stage in STAGE_FILES]
+    records += [_assistant_record(name, step) for name, step in params.assistant.chain.items()]
+    tags = {**lineage_of(root), "gate": "passed" if verdict.passed else "failed"}
+    with tracking.open_store(root, params.register_.experiment) as store:
+        runs = tracking.log_result(store, _digest_of(records, shipped), tags, records)
+        registered = {
+            target: _register(store, params, runs["evaluate"], each, verdict, report.engines[target], tags)
+            for target, each in shipped.items()
+        }
+    for target in params.export.targets:
+        _say(target, registered.get(target), verdict, report)
+    if not verdict.passed:
+        rules = failing_rules(gate, params.gate.required_targets) or failing_rules(gate)
+        raise GateFailedError(
+            "the gate failed, so no engine was registered:\n  - " + "\n  - ".join(rules) + "\n"
+            "report/index.html shows the evidence; change the data or params.yaml and run `dvc repro` again"
+        )
+    return Receipt(
+        tracking_uri=tracking.without_credentials(tracking.tracking_uri(root)),
+        experiment=params.register_.experiment,
+        parent_run_id=runs["parent"],
+        gate_passed=True,
+        models=[
+            RegisteredModel(
+                name=version.name,
+                version=version.version,
+                target=target,
+                engine_digest=shipped[target].manifest.engine_digest,
+                release_digest=shipped[target].release.release_digest,
+                created=version.created,
+            )
+            for target, version in registered.items()
+        ],
+        not_registered=[target for target in params.export.targets if target not in registered],
+    )
+
+
+def _proved(folder: Path) -> Shipped:
+    """A release whose files are as its manifest says; the machine may be another than the target."""
+    manifest = read_manifest(folder)
+    verify_files(manifest, folder)
+    release = read_release(folder, manifest)
+    if release is None:
+        raise ReleaseError(f"{folder}: no release.json; `dvc repro evaluate` writes it")
+    return Shipped(folder, manifest, release)
+
+
+def _record(stage: str, gate: GateVerdict, shipped: Mapping[str, Shipped]) -> StageRecord:
+    from kd_steps.adapters.mlflow.tracking import StageRecord
+    from kd_steps.adapters.training_log import read_curve
+
+    metrics_file, curve, files = STAGE_FILES[stage]
+    metrics = read_json(metrics_file) if metrics_file and metrics_file.is_file() else {}
+    if stage == "evaluate":
+        metrics = metrics.get("engines", {})
+    if stage == "export":
+        metrics = {
+            target: {"parameters": m.manifest.parameters, "bytes": sum(f.bytes for f in m.manifest.files.values())}
+            for target, m in shipped.items()
+        }
+    return StageRecord(
+        stage=stage,
+        params=yaml.safe_load(PARAMS_FILE.read_text(encoding="utf-8")).get(stage) or {},
+        metrics=metrics,
+        curves=read_curve(curve) if curve and curve.is_file() else (),
+        files=tuple(path for path in (metrics_file, *files) if path and path.is_file()),
+        failed=stage == "gate" and not gate.passed,
+    )
+
+
+def _assistant_record(name: str, step: AssistantStep) -> StageRecord:
+    from kd_steps.adapters.mlflow.tracking import StageRecord
+    from kd_steps.adapters.training_log import read_curve
+
+    folder = MODELS / "assistants" / name
+    return StageRecord(
+        stage=f"assistant@{name}",
+        params=step.model_dump(mode="json"),
+        metrics=read_json(METRICS / f"assistants/{name}.json"),
+        curves=read_curve(folder / "results.csv"),
+        files=(METRICS / f"assistants/{name}.json", folder / "sidecar.json"),
+    )
+
+
+def _digest_of(records: Sequence[StageRecord], shipped: Mapping[str, Shipped]) -> str:
+    """Names a pipeline result: the same parameters, measurements and releases give the same digest."""
+    stages = [[r.stage, r.params, r.metrics, r.curves] for r in records]
+    return canonical_digest([stages, {target: each.release.release_digest for target, each in shipped.items()}])
+
+
+def _register(
+    store: Store,
+    params: Params,
+    run_id: str,
+    shipped: Shipped,
+    gate: GateVerdict,
+    measured: EngineEntry,
+    lineage: Mapping[str, str],
+) -> Registered:
+    from kd_steps.adapters.mlflow.versions import register_engine
+
+    manifest = shipped.manifest
+    rules = [rule for rule in gate.rules if rule.target == manifest.target]
+    tags = {
+        **lineage,
+        "target": manifest.target,
+        "release_digest": shipped.release.release_digest,
+        "engine_digest": manifest.engine_digest,
+        "engine_state": measured.state,  # the manifest knows only that it was built
+        "contract_digest": manifest.contract.digest,
+        "student_sha256": manifest.source_sha256,
+        **{f"gate.{rule.name}": f"{rule.verdict} ({shown(rule.value)})" for rule in rules},
+    }
+    name = f"{params.product}-{manifest.target}"
+    # The folder and nothing else: a device refuses one that holds a file the manifest does not name.
+    return register_engine(store, name, run_id, shipped.folder, tags)
+
+
+def _say(target: str, registered: Registered | None, verdict: GateVerdict, report: EngineReport) -> None:
+    """A line for each target: its version, or why it has none."""
+    if registered is not None:
+        how = "registered" if registered.created else "already registered, the same digest"
+        print(f"{registered.name} version {registered.version}: {how}")
+    elif target in report.left_out:
+        print(f"{target}: not registered: export left it out: {report.left_out[target]}")
+    else:
+        rules = "; ".join(failing_rules(verdict.model_dump(), [target]))
+        print(f"{target}: not registered: {rules or 'the gate failed'}")
