@@ -25,7 +25,7 @@ from kd_steps.adapters.files import read_json
 from kd_steps.adapters.sidecar import read_sidecar
 from kd_steps.jobs.chain import params_of_assistant
 from kd_steps.params import load_params
-from kd_steps.params.teaching import AssistantStep
+from kd_steps.params.assistant import AssistantStep
 
 pytestmark = pytest.mark.slow
 

@@ -1,5 +1,6 @@
 """dvc.yaml says the truth: names, commands, dependencies, parameters and outputs agree with the code."""
 
+import ast
 import re
 import subprocess
 from pathlib import Path
@@ -39,6 +40,24 @@ def stage_files() -> set[str]:
 def test_stages_files_and_sections_have_the_same_names():
     assert {stage.partition("@")[0] for stage in PIPELINE} == stage_files() == set(PARAMETERS) - SHARED_SECTIONS
     assert {field.alias or name for name, field in Params.model_fields.items()} == set(PARAMETERS)
+
+
+def lines_of_code(path: Path) -> int:
+    """Lines that hold something other than comments and docstrings."""
+    text = path.read_text(encoding="utf-8")
+    told = {
+        line
+        for node in ast.walk(ast.parse(text))
+        if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
+        for line in range(node.lineno, (node.end_lineno or node.lineno) + 1)
+    }
+    lines = ((number, line.strip()) for number, line in enumerate(text.splitlines(), 1))
+    return sum(bool(line) and not line.startswith("#") and number not in told for number, line in lines)
+
+
+@pytest.mark.parametrize("stage", sorted(stage_files()))
+def test_a_stage_fits_a_page(stage):
+    assert lines_of_code(REPOSITORY / f"kd_steps/{stage}.py") <= 80
 
 
 @pytest.mark.parametrize("stage", PIPELINE)

@@ -24,6 +24,7 @@ from kd_steps import few_shot
 from kd_steps.adapters.data.ledger import load_ledger
 from kd_steps.adapters.data.part_sets import PartPicture, read_part_sets
 from kd_steps.adapters.sidecar import read_sidecar
+from kd_steps.jobs import part_training
 
 pytestmark = pytest.mark.slow
 
@@ -94,9 +95,9 @@ def test_the_training_draws_holds_and_keeps_as_it_is_told(project):
     write_params(project, few_shot={**few, "iterations_per_epoch": 3, "batch": 4, "freeze_layers": 5})
     params, prepared = params_of(project), load_prepared(project / "data/prepared")
     (part,), classes = part_sets(project), (*CLASSES, "tombstone")
-    shots = few_shot.labelled_shots(part, classes)
+    shots = part_training.labelled_shots(part, classes)
     student, base = trained(params, project / "models/student")
-    run = few_shot.few_shot_run(params, prepared, student, base, classes, shots)
+    run = part_training.few_shot_run(params, prepared, student, base, classes, shots)
     assert (run.new_parts.count, run.new_parts.share, run.new_parts.per_epoch) == (3, 0.25, 12)
     assert [picture.digest for picture in run.train] == [p.digest for p in (*prepared.split("train"), *shots)]
     weights = run.soft_loss.weights_at(0)
@@ -119,14 +120,15 @@ def part_picture(folder, text, name="shot"):
 
 def test_numbers_are_translated_by_class_name(tmp_path):
     picture = part_picture(tmp_path, "0 0.5 0.5 0.25 0.5\n2 0.25 0.5 0.5 1\n1 0.5 0.5 0.1 0.1\n")
-    shot = few_shot.labelled_shot(picture, ["tombstone", "missing", "bridge"], ["bridge", "missing", "x", "tombstone"])
+    columns = ["bridge", "missing", "x", "tombstone"]
+    shot = part_training.labelled_shot(picture, ["tombstone", "missing", "bridge"], columns)
     assert shot.class_ids.tolist() == [3, 0, 1]
     assert shot.boxes_xywh.tolist()[0] == pytest.approx([0.5, 0.5, 0.25, 0.5])
     assert shot.size_wh_px == (80, 40)
 
 
 def test_a_picture_without_objects_is_one(tmp_path):
-    shot = few_shot.labelled_shot(part_picture(tmp_path, ""), ["a"], ["a"])
+    shot = part_training.labelled_shot(part_picture(tmp_path, ""), ["a"], ["a"])
     assert shot.boxes_xywh.shape == (0, 4)
     assert shot.class_ids.dtype == np.int64
 
@@ -143,14 +145,14 @@ def test_a_picture_without_objects_is_one(tmp_path):
 )
 def test_labels_that_cannot_be_used_are_named_with_their_line(tmp_path, text, message):
     with pytest.raises(ValueError, match=message):
-        few_shot.labelled_shot(part_picture(tmp_path, text), ["a", "b"], ["a", "b"])
+        part_training.labelled_shot(part_picture(tmp_path, text), ["a", "b"], ["a", "b"])
 
 
 def test_a_truncated_picture_is_named(tmp_path):
     picture = part_picture(tmp_path, "")
     picture.path.write_bytes(picture.path.read_bytes()[:-20])
     with pytest.raises(ValueError, match=r"shot\.png: the picture is truncated"):
-        few_shot.labelled_shot(picture, ["a"], ["a"])
+        part_training.labelled_shot(picture, ["a"], ["a"])
 
 
 def test_a_set_that_cannot_be_used_stops_the_stage(project):
@@ -158,7 +160,7 @@ def test_a_set_that_cannot_be_used_stops_the_stage(project):
     (project / "data/new_parts/held_out/data.yaml").write_text("names: 3\n")
     (part,) = part_sets(project)
     with pytest.raises(ValueError, match=r"held_out: data\.yaml cannot be used \(names: expected a list"):
-        few_shot.labelled_shots(part, CLASSES)
+        part_training.labelled_shots(part, CLASSES)
     with pytest.raises(ValueError, match=r"held_out: data\.yaml cannot be used \(names: expected a list"):
         few_shot.main()
     assert not (project / "metrics/few_shot.json").exists()
@@ -188,7 +190,7 @@ def test_labels_with_a_byte_order_mark_or_a_capital_suffix_are_read(project):
     labels[1].rename(labels[1].with_suffix(".TXT"))
     (part,) = part_sets(project)
     assert part.stray_labels == ()
-    assert len(few_shot.labelled_shots(part, [*CLASSES, "tombstone"])) == len(labels)
+    assert len(part_training.labelled_shots(part, [*CLASSES, "tombstone"])) == len(labels)
 
 
 def test_a_finished_students_results_come_with_it(project):

@@ -7,7 +7,8 @@ import pytest
 from browser import Document, open_page
 from dossier_fixture import build_project, write
 
-from kd_steps.report import _class_names, main
+from kd_steps.jobs.dossier_findings import _class_names
+from kd_steps.report import main
 
 pytestmark = pytest.mark.slow
 

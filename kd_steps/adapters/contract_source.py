@@ -9,7 +9,7 @@ from __future__ import annotations
 from importlib.metadata import version
 
 from kd_steps.edge.contract import PreprocessingContract, canonical_digest
-from kd_steps.params.data import Augmentation, Preprocessing
+from kd_steps.params.preprocessing import Augmentation, Preprocessing
 
 CLOSING_VIEWS = {"closing_geometry": "letterbox"}  # what the gains do not say; its change makes other views
 

@@ -22,7 +22,7 @@ from kd_steps.artifacts import LEFT_OUT, LeftOut
 from kd_steps.core.data.ledger import Ledger
 from kd_steps.edge.contract import require_same
 from kd_steps.edge.preprocess import Preprocessor, read_picture
-from kd_steps.params.engines import Export
+from kd_steps.params.export import Export
 
 if TYPE_CHECKING:
     from kd_steps.edge.postprocess import OutputFormat

@@ -26,7 +26,7 @@ from kd_steps.core.evaluation.evaluation_set import EvaluationSet
 from kd_steps.core.evaluation.intervals import mean_count_interval
 from kd_steps.core.evaluation.matching import Matches, match_detections
 from kd_steps.jobs.measure_engines import HERE, TEACHER, TEACHER_AGAIN, Measured, control_of
-from kd_steps.params.engines import Evaluate
+from kd_steps.params.evaluate import Evaluate
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ from kd_steps.edge.finding import Finding
 from kd_steps.edge.manifest import Manifest, read_manifest
 from kd_steps.edge.measure import Timing, measure_engines
 from kd_steps.edge.pictures import SPLITS, Picture, picture, pictures_digest
-from kd_steps.params.engines import Evaluate
+from kd_steps.params.evaluate import Evaluate
 
 HERE = "here"
 TEACHER, TEACHER_AGAIN = "teacher", "teacher-again"

@@ -21,7 +21,7 @@ from kd_steps.params import PARAMS_FILE, Params
 if TYPE_CHECKING:
     from kd_steps.adapters.mlflow.tracking import StageRecord, Store
     from kd_steps.adapters.mlflow.versions import Registered
-    from kd_steps.params.teaching import AssistantStep
+    from kd_steps.params.assistant import AssistantStep
 
 METRICS, MODELS, RELEASES = Path("metrics"), Path("models"), Path("models/releases")
 # stage → its metrics, its training log, and files worth keeping with the run

@@ -15,13 +15,22 @@ from pydantic import BaseModel, Field, ValidationError, model_validator
 from pydantic.fields import FieldInfo
 
 from kd_steps.params.agree import require_agreement
+from kd_steps.params.assistant import Assistant
+from kd_steps.params.cache_logits import CacheLogits
 from kd_steps.params.compute import Compute
-from kd_steps.params.data import Augmentation, Prepare, Preprocessing, Validate
 from kd_steps.params.distill import Distill
-from kd_steps.params.engines import Evaluate, Export, Gate, Register, Report
-from kd_steps.params.teaching import Assistant, CacheLogits
-from kd_steps.params.training import FewShot, PlainStudent, TrainTeacher
+from kd_steps.params.evaluate import Evaluate
+from kd_steps.params.export import Export
+from kd_steps.params.few_shot import FewShot
+from kd_steps.params.gate import Gate
+from kd_steps.params.plain_student import PlainStudent
+from kd_steps.params.prepare import Prepare
+from kd_steps.params.preprocessing import Augmentation, Preprocessing
+from kd_steps.params.register import Register
+from kd_steps.params.report import Report
+from kd_steps.params.train_teacher import TrainTeacher
 from kd_steps.params.types import GROUPS, CountOrZero, ProductName, Section
+from kd_steps.params.validate import Validate
 
 PARAMS_FILE = Path("params.yaml")
 # Keys of earlier releases and what they are called now.

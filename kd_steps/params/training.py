@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field
 
 from kd_steps.params.types import Count, CountOrZero, Fraction, NonNegative, Positive, Section, Sha256
 
@@ -44,36 +44,3 @@ class Training(Section):
     weights_sha256: Sha256 | None
     epochs: Count
     training: TrainingSteps
-
-
-class TrainTeacher(Training):
-    weights: str | None
-    epochs: CountOrZero
-
-    @model_validator(mode="after")
-    def _something_is_there(self) -> TrainTeacher:
-        if self.epochs == 0 and self.weights is None:
-            raise ValueError("epochs: 0 takes the weights as they are, but weights is null; name a weight file")
-        return self
-
-
-class PlainStudent(Section):
-    seeds: list[CountOrZero]
-
-    @field_validator("seeds")
-    @classmethod
-    def _each_once(cls, value: list[int]) -> list[int]:
-        if len(set(value)) != len(value):
-            raise ValueError("names a seed twice")
-        return value
-
-
-class FewShot(Section):
-    epochs: Count
-    batch: Count
-    lr0: Positive
-    close_mosaic_fraction: Fraction
-    new_part_share: Annotated[float, Field(gt=0, lt=1)]
-    iterations_per_epoch: Count
-    freeze_layers: CountOrZero
-    base_distillation_weight: NonNegative

@@ -66,7 +66,7 @@ def read_once(root: Path) -> None:
     """Run in a process of its own: read the set of ``root`` and print seconds, processor time and peak memory."""
     os.chdir(root)
     from kd_steps.adapters.data.reader import load_prepared, load_unlabelled
-    from kd_steps.validate import listed_pictures, measure_file, read_pictures
+    from kd_steps.jobs.validation_tables import listed_pictures, measure_file, read_pictures
 
     prepared = load_prepared()
     pictures = [prepared.root / path for path in prepared.images["path"][:DISTINCT]]

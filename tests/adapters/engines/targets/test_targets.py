@@ -18,7 +18,7 @@ from kd_steps.edge.contract import PreprocessingContract
 from kd_steps.edge.detector import Detector
 from kd_steps.edge.postprocess import output_errors
 from kd_steps.edge.preprocess import Preprocessor
-from kd_steps.params.engines import Export
+from kd_steps.params.export import Export
 
 pytestmark = pytest.mark.slow
 

@@ -1,4 +1,4 @@
-"""Who teaches, and what is kept of the answers, as ``params.yaml`` says it."""
+"""The networks between teacher and student."""
 
 from __future__ import annotations
 
@@ -7,31 +7,7 @@ from typing import Annotated
 from pydantic import Field, model_validator
 
 from kd_steps.params.training import ScaledModel
-from kd_steps.params.types import Count, CountOrZero, Positive, Section, Sha256
-
-
-class MoreTeacher(Section):
-    """A teacher beside the first one."""
-
-    weights: str
-    weights_sha256: Sha256
-    weight: Positive
-    classes: list[str]
-
-
-class CacheLogits(Section):
-    views: CountOrZero
-    closing_views: CountOrZero
-    score_threshold: Annotated[float, Field(ge=0, lt=1)]
-    max_anchors: Annotated[int, Field(ge=1, le=65535)]
-    attention: bool
-    pooled: bool
-    max_vectors: CountOrZero
-    pixels: bool
-    batch: Count
-    processes: CountOrZero
-    shard_views: Count
-    more_teachers: list[MoreTeacher]
+from kd_steps.params.types import Count, Section, Sha256
 
 
 class AssistantStep(Section):
