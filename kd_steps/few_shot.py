@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from kd_steps.adapters.data.ledger import load_ledger
 from kd_steps.adapters.data.part_sets import read_part_sets
@@ -20,9 +19,6 @@ from kd_steps.jobs.part_training import (
 from kd_steps.jobs.train import Network
 from kd_steps.params import load_params
 from kd_steps.stage_entry import run_stage
-
-if TYPE_CHECKING:
-    pass
 
 NEW_PARTS = Path("data/new_parts")
 

@@ -3,7 +3,6 @@
 import os
 import shutil
 import subprocess
-import sys
 import tempfile
 
 import pytest
@@ -24,7 +23,6 @@ def pytest_configure():
     os.environ.setdefault("YOLO_OFFLINE", "true")
     os.environ.setdefault("YOLO_AUTOINSTALL", "false")
     os.environ.setdefault("YOLO_CONFIG_DIR", CONFIGURATION.name)
-    sys.modules["openvino_telemetry"] = None  # OpenVINO reports its imports from a thread; without it, it does not
     # How long an example takes says how busy the machine is.
     settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
     settings.load_profile("any machine")

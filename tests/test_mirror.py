@@ -36,7 +36,6 @@ ELSEWHERE = {
     "core/data/source": "core/data/test_plan.py",
     "core/distill/terms": "core/distill/test_objective.py",
     "edge/bundle": "edge/test_measure.py",
-    "edge/engines": "edge/test_detector.py",
     "edge/finding": "edge/test_measure.py",
     "edge/golden": "edge/test_detector.py",
     "edge/identity": "edge/test_measure.py",

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import importlib
+import sys
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,6 +27,18 @@ class Engine(Protocol):
     def run(self, tensor: NDArray[np.float32]) -> NDArray[np.float32]:
         """Raw output for one tensor of shape (1, 3, imgsz_px, imgsz_px)."""
         ...
+
+
+def quiet_openvino() -> Any:
+    """The package OpenVINO, which reports home from a thread as soon as it is imported, with its reporting left out.
+
+    It does without where the reporting package is missing.
+
+    Raises:
+        ImportError: OpenVINO is not installed.
+    """
+    sys.modules.setdefault("openvino_telemetry", cast(Any, None))  # how Python marks a module that cannot be imported
+    return importlib.import_module("openvino")
 
 
 class OrtEngine:
@@ -77,7 +91,7 @@ class OpenVinoEngine:
     """
 
     def __init__(self, model_path: Path, threads: int, inference_precision: str) -> None:
-        import openvino
+        openvino = quiet_openvino()
 
         options: dict[str, Any] = {
             "INFERENCE_PRECISION_HINT": inference_precision,

@@ -45,7 +45,7 @@ def summary(project: Path) -> dict[str, Any]:
         "commit": commit.stdout.strip(),
         "dataset": json.loads((project / "data/prepared/dataset.json").read_text())["images"],
         "training": {name.rpartition("/")[2]: read(project, name) for name in TRAININGS},
-        "engines": read(project, "engines"),
+        "engines": read(project, "engines")["engines"],
         "gate": {"passed": gate["passed"], "targets": gate["targets"], "rules": gate["rules"]},
         "stages": costs(project),
     }

@@ -106,7 +106,7 @@ class ProcessState:
         log_levels: the level below which all logs are off, and logger → its level and whether it is off.
         folder: the working directory.
         variables: the environment.
-        import_path: ``sys.path``.
+        import_path: ``sys.path``, without what packages put there at their import, for good.
         locale: of all categories, as ``locale.setlocale`` takes it.
         umask: of new files.
         handlers: signal → its handler.
@@ -137,7 +137,7 @@ def read_state() -> ProcessState:
         log_levels=(root.manager.disable, {one: (one.level, one.disabled) for one in loggers}),
         folder=str(Path.cwd()),
         variables=dict(os.environ),
-        import_path=tuple(sys.path),
+        import_path=import_path(),
         locale=locale.setlocale(locale.LC_ALL),
         umask=umask(),
         handlers={one: signal.getsignal(one) for one in HANDLED},
@@ -179,8 +179,8 @@ def restore_and_tell(before: ProcessState) -> list[str]:
     for name in changed_variables(before, library=False):
         told.append(f"the variable {name}: {os.environ.get(name)!r}, before {before.variables.get(name)!r}")
         put_back_variables({name: before.variables.get(name)})
-    if tuple(sys.path) != before.import_path:
-        told.append(f"sys.path: {sorted({*sys.path} ^ {*before.import_path}) or 'another order'}")
+    if (found := import_path()) != before.import_path:
+        told.append(f"sys.path: {sorted({*found} ^ {*before.import_path}) or 'another order'}")
         sys.path[:] = before.import_path
     if (now := locale.setlocale(locale.LC_ALL)) != before.locale:
         told.append(f"the locale: {now}, before {before.locale}")
@@ -233,6 +233,11 @@ def put_back_variables(values: dict[str, str | None]) -> None:
             os.environ.pop(name, None)
         else:
             os.environ[name] = value
+
+
+def import_path() -> tuple[str, ...]:
+    """Where modules are looked for, but for folders inside of installed packages."""
+    return tuple(place for place in sys.path if "site-packages/" not in place)
 
 
 def current_folder() -> str:

@@ -9,18 +9,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kd_steps.adapters.engines.folder import Target
+from kd_steps.edge.engines import quiet_openvino
 
 
 def build_openvino_fp16(onnx_path: Path, out_xml: Path) -> None:
     """Write ``out_xml`` and the ``.bin`` beside it.
 
-    The graph is read by OpenVINO's own core: its conversion tool does the same and reports home.
+    The graph is read by OpenVINO's own core, which does the same as its conversion tool.
 
     Args:
         onnx_path: the ``onnx-fp32`` engine.
         out_xml: file to write, ending in ``.xml``.
     """
-    import openvino
+    openvino = quiet_openvino()
 
     model = openvino.Core().read_model(str(onnx_path))
     for index, operation in enumerate(model.get_ordered_ops()):
