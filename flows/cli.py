@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 import typer
 
@@ -14,6 +15,7 @@ from flows import verdict
 from kd_steps.stage_entry import set_environment
 
 TABLE_WIDTH = 120
+T = TypeVar("T")
 
 app = typer.Typer(help=__doc__, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 ITS_OWN_ARGUMENTS = {"ignore_unknown_options": True, "allow_extra_args": True}
@@ -63,8 +65,17 @@ def status() -> None:
         table.add_row(stage.name, state, _changes(changed.get(stage.name, [])))
     console = Console()
     console.print(table)
-    gate = verdict.read(root, verdict.GATE)
-    console.print("\n".join(gate["summary"]) if gate else "The gate has not given a verdict yet.", markup=False)
+    gate = _document(verdict.read_gate, root)
+    console.print("\n".join(gate.summary) if gate else "The gate has not given a verdict yet.", markup=False)
+
+
+def _document(read: Callable[[Path], T], root: Path) -> T:
+    """What a stage left; one that cannot be used ends the command with a plain message."""
+    try:
+        return read(root)
+    except ValueError as error:
+        typer.echo(f"error: {error}", err=True)
+        raise typer.Exit(1) from error
 
 
 @app.command()
@@ -76,24 +87,24 @@ def summary() -> None:
 
     root, console = Path.cwd(), Console()
     console.width = max(console.width, TABLE_WIDTH)  # a pipe says 80 columns, which would cut the numbers
-    gate, receipt = verdict.read(root, verdict.GATE), verdict.read(root, verdict.RECEIPT)
+    gate, receipt = _document(verdict.read_gate, root), _document(verdict.read_receipt, root)
     if gate is None:
         console.print("The gate has not given a verdict yet; `dvc repro` or `retort run` makes one.")
         raise typer.Exit(1)
-    table = Table(title=f"Gate: {'passed' if gate['passed'] else 'NOT PASSED'}", title_justify="left")
+    table = Table(title=f"Gate: {'passed' if gate.passed else 'NOT PASSED'}", title_justify="left")
     for column in verdict.COLUMNS:
         table.add_column(column, no_wrap=column in ("target", "name"))
-    for rule in gate["rules"]:
+    for rule in gate.rules:
         table.add_row(*verdict.rule_cells(rule))
     console.print(table)
-    console.print("\n".join(gate["summary"]), markup=False)
-    if gate["passed"] and receipt:
+    console.print("\n".join(gate.summary), markup=False)
+    if gate.passed and receipt:
         from flows.dag import is_up_to_date
 
         when = "" if is_up_to_date(root, "register") else " of an earlier run; `dvc repro register` registers these"
         console.print(f"\nRegistered engines{when}", style="bold")
-        for model in receipt["models"]:
-            console.print(f"  {model['name']} version {model['version']} ({model['engine_digest'][:12]})", markup=False)
+        for model in receipt.models:
+            console.print(f"  {model.name} version {model.version} (release {model.release_digest[:12]})", markup=False)
     else:
         console.print("\nNo engine is registered.", style="bold")
     console.print("\nWhere to look next", style="bold")

@@ -45,8 +45,8 @@ def retrain(root: Path | None = None, target: str | None = None, force: bool = F
             return Failed(message=str(state.result(raise_on_failure=False)))
         outcomes[stage.name] = str(state.result())
     publish(project, outcomes)
-    gate = verdict.read(project, verdict.GATE)
-    if "gate" in outcomes and gate and not gate["passed"]:
+    gate = verdict.read_gate(project)
+    if "gate" in outcomes and gate and not gate.passed:
         return Failed(message="the gate failed:\n" + "\n".join(verdict.failing_lines(gate)))
     told = ", ".join(f"{count} {outcome}" for outcome, count in Counter(outcomes.values()).items())
     return Completed(message=f"{len(outcomes)} stages: {told}")

@@ -2,49 +2,74 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
-from typing import Any
+from typing import TypeVar
+
+from pydantic import ValidationError
+
+from kd_steps.artifacts import Document, GateRule, GateVerdict, Receipt
+
+D = TypeVar("D", bound=Document)
 
 GATE, RECEIPT, DOSSIER = Path("metrics/gate.json"), Path("metrics/registration.json"), Path("report/index.html")
 COLUMNS = ("target", "name", "verdict", "value", "low", "high", "limit", "n")
 
 
-def read(root: Path, path: Path) -> dict[str, Any] | None:
-    """A JSON file of the project, or None where no stage has written it."""
-    file = root / path
-    return dict(json.loads(file.read_text(encoding="utf-8"))) if file.is_file() else None
+def read_gate(root: Path) -> GateVerdict | None:
+    """The gate's verdict on a project, or None where it has not given one."""
+    return _read(root, GATE, GateVerdict)
 
 
-def failing_lines(gate: dict[str, Any]) -> list[str]:
+def read_receipt(root: Path) -> Receipt | None:
+    """What a project has registered, or None where that is nothing."""
+    return _read(root, RECEIPT, Receipt)
+
+
+def _read(root: Path, path: Path, kind: type[D]) -> D | None:
+    """A document of the project, or None where no stage has written it.
+
+    Raises:
+        ValueError: it is damaged, or of another version.
+    """
+    try:
+        return kind.model_validate_json((root / path).read_bytes())
+    except FileNotFoundError:
+        return None
+    except ValidationError as error:
+        faults = "; ".join(f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}" for fault in error.errors()[:3])
+        raise ValueError(f"{path}: {faults}; `dvc repro` makes it again") from error
+
+
+def failing_lines(gate: GateVerdict) -> list[str]:
     """Rule, target and the gate's reason, for each rule that a required target did not pass."""
     return [
-        f"{rule['name']} of {rule['target']}: {rule['verdict']}: {rule['reason']}"
-        for rule in gate["rules"]
-        if rule["verdict"] != "pass" and rule["target"] in gate["required_targets"]
+        f"{rule.name} of {rule.target}: {rule.verdict}: {rule.reason}"
+        for rule in gate.rules
+        if rule.verdict != "pass" and rule.target in gate.required_targets
     ]
 
 
-def rule_cells(rule: dict[str, Any]) -> list[str]:
+def rule_cells(rule: GateRule) -> list[str]:
     """One rule as the cells of :data:`COLUMNS`."""
-    return [f"{v:.4g}" if isinstance(v, (int, float)) else "–" if v is None else v for v in map(rule.get, COLUMNS)]
+    values = (getattr(rule, column) for column in COLUMNS)
+    return [f"{v:.4g}" if isinstance(v, (int, float)) else "–" if v is None else v for v in values]
 
 
 def markdown(root: Path, outcomes: dict[str, str]) -> str:
     """Stages, gate and links as Markdown, for Prefect's page; what this run did not come to is left out."""
-    gate = read(root, GATE) if "gate" in outcomes else None
-    receipt = read(root, RECEIPT) if "register" in outcomes else None
+    gate = read_gate(root) if "gate" in outcomes else None
+    receipt = read_receipt(root) if "register" in outcomes else None
     parts = ["# Stages", _table(("stage", "outcome"), [list(pair) for pair in outcomes.items()])]
     if gate:
-        parts += [f"# Gate: {'passed' if gate['passed'] else 'not passed'}", *gate["summary"]]
-        parts.append(_table(COLUMNS, [rule_cells(rule) for rule in gate["rules"]]))
+        parts += [f"# Gate: {'passed' if gate.passed else 'not passed'}", *gate.summary]
+        parts.append(_table(COLUMNS, [rule_cells(rule) for rule in gate.rules]))
     parts += ["# Where to look", f"- Dossier: `{(root / DOSSIER).resolve()}`"]
-    if receipt and gate and gate["passed"]:
-        uri = receipt["tracking_uri"]
+    if receipt and gate and gate.passed:
+        uri = receipt.tracking_uri
         parts.append(
             f"- MLflow: [{uri}]({uri})" if uri.startswith("http") else f"- MLflow: `{uri}`, shown by `make ui`"
         )
-        parts += [f"- Registered: {m['name']} version {m['version']}" for m in receipt["models"]]
+        parts += [f"- Registered: {model.name} version {model.version}" for model in receipt.models]
     return "\n\n".join(parts)
 
 

@@ -118,7 +118,7 @@ def _print(values: dict[str, object]) -> None:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m kd_steps.edge", description="Run an engine that Retort exported.")
+    parser = argparse.ArgumentParser(prog="retort-edge", description="Run an engine that Retort exported.")
     commands = parser.add_subparsers(dest="command", required=True)
     detect = commands.add_parser("detect", help="find parts in pictures; one JSON line a picture")
     detect.add_argument(

@@ -12,6 +12,7 @@ import pytest
 from dossier_fixture import build_project, write
 from params_file import written
 from typer import Exit
+from verdict_documents import gate_json, receipt_json
 from yolo_folder import make_yolo
 
 from flows.cli import require_ledger
@@ -64,16 +65,24 @@ def test_status_while_a_stage_runs_says_so(project):
 @pytest.mark.parametrize("passed", [True, False])
 def test_summary_prints_the_gate_the_engines_and_where_to_look(project, passed):
     build_project(project, passed=passed)
-    model = {"name": "retort-onnx-fp32", "version": "3", "target": "onnx-fp32", "engine_digest": "e" * 64}
-    write(project / "metrics/registration.json", {"tracking_uri": "sqlite:///x", "models": [model]})
+    write(project / "metrics/registration.json", receipt_json(versions=("3",)))
     done = retort(project, "summary")
     assert done.returncode == 0, done.stderr
     assert ("Gate: passed" in done.stdout) is passed
-    assert ("retort-onnx-fp32 version 3" in done.stdout) is passed
+    assert ("retort-onnx-fp32 version 3 (release dddddddddddd)" in done.stdout) is passed
     assert ("Registered engines of an earlier run" in done.stdout) is passed, "register has not run on these results"
     assert (project / "report/index.html").as_uri() in done.stdout.replace("\n", "")
     assert "make ui" in done.stdout
     assert "map_ratio" in done.stdout
+
+
+def test_a_verdict_of_another_version_is_told_plainly(project):
+    write(project / "metrics/gate.json", gate_json() | {"schema": 7})
+    done = retort(project, "summary")
+    assert done.returncode == 1
+    assert "error: metrics/gate.json: " in done.stderr
+    assert "schema is 7, this release reads 1" in done.stderr
+    assert "`dvc repro` makes it again" in done.stderr
 
 
 def test_the_first_run_of_a_product_lists_the_classes_of_its_source(tmp_path, monkeypatch, capfd):

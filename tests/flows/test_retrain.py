@@ -10,6 +10,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+from verdict_documents import FAILED, gate_json, receipt_json
 
 from flows.dag import is_up_to_date, stages_in_order, why_out_of_date
 from flows.dvc_process import InfrastructureError, StageFailedError, reproduce
@@ -18,8 +19,6 @@ from flows.verdict import markdown
 pytestmark = pytest.mark.slow
 
 REPOSITORY = Path(__file__).parents[2]
-GATE = {"passed": True, "rules": [], "targets": {}, "required_targets": ["onnx-fp32"], "summary": ["Passed: 1 of 1."]}
-RULE = {"name": "map_ratio", "target": "onnx-fp32", "value": 0.9, "limit": 0.95, "low": 0.88, "high": 0.92, "n": 240}
 STAGES = """
 stages:
   register:
@@ -45,7 +44,7 @@ if not gate["passed"]:
     print("error: the gate failed, so no engine was registered:\\n  - map_ratio of onnx-fp32 is 0.9", file=sys.stderr)
     print("(RETORT_TRACEBACK=1 shows where it was raised)", file=sys.stderr)
     sys.exit(1)
-json.dump({"tracking_uri": "sqlite:///x", "models": []}, open("metrics/registration.json", "w"))
+json.dump(json.load(open("receipt.json")), open("metrics/registration.json", "w"))
 """
 
 
@@ -53,7 +52,8 @@ def make_project(root: Path, stages: str = STAGES) -> Path:
     root.mkdir(exist_ok=True)
     (root / "raw.txt").write_text("board\n")
     (root / "register.py").write_text(REGISTER)
-    (root / "verdict.json").write_text(json.dumps(GATE))
+    (root / "verdict.json").write_text(json.dumps(gate_json()))
+    (root / "receipt.json").write_text(json.dumps(receipt_json()))
     (root / "dvc.yaml").write_text(stages)
     subprocess.run([sys.executable, "-m", "dvc", "init", "-q", "--no-scm"], cwd=root, check=True)
     return root
@@ -150,8 +150,7 @@ def test_the_flow_runs_then_shows_cached_then_fails_with_the_rule(project, prefe
     )
     assert retrain(project, target="prepare", force=True).message == "1 stages: 1 ran"
 
-    failed = {**GATE, "passed": False, "rules": [{**RULE, "verdict": "fail", "reason": "0.9 is below 0.95"}]}
-    (project / "verdict.json").write_text(json.dumps(failed))
+    (project / "verdict.json").write_text(json.dumps(gate_json(False, (FAILED,))))
     third = retrain(project)
     assert third.is_failed()
     assert "map_ratio of onnx-fp32 is 0.9" in third.message
@@ -164,9 +163,8 @@ def test_the_flow_runs_then_shows_cached_then_fails_with_the_rule(project, prefe
 
 def test_a_page_shows_what_its_own_run_came_to(tmp_path):
     (tmp_path / "metrics").mkdir()
-    (tmp_path / "metrics/gate.json").write_text(json.dumps(GATE))
-    receipt = {"tracking_uri": "sqlite:///x", "models": [{"name": "retort-onnx-fp32", "version": "1"}]}
-    (tmp_path / "metrics/registration.json").write_text(json.dumps(receipt))
+    (tmp_path / "metrics/gate.json").write_text(json.dumps(gate_json()))
+    (tmp_path / "metrics/registration.json").write_text(json.dumps(receipt_json(versions=("1",))))
     whole = markdown(tmp_path, {"prepare": "ran", "gate": "ran", "register": "cached"})
     assert "# Gate: passed" in whole
     assert "Registered: retort-onnx-fp32 version 1" in whole
