@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from kd_steps.adapters.files import write_json
 from kd_steps.core.recipe import recipe_of
-from kd_steps.jobs.fingerprint import Fingerprint, own_architecture, releases
+from kd_steps.jobs.fingerprint import Fingerprint, own_architecture, releases, that_count
 from kd_steps.jobs.train import Fitting, Network, model_name, train_once
 from kd_steps.params import Params, load_params
 from kd_steps.stage_entry import run_stage
@@ -41,7 +41,7 @@ def fingerprint(params: Params, prepared: PreparedSet, contract: PreprocessingCo
         contract=contract.digest,
         seed=params.seed,
         classes=prepared.classes,
-        values=params.train_teacher.flat(),
+        values=that_count(params.train_teacher.flat()),
         architecture=own_architecture(params.train_teacher.model),
         taught_with={},
         libraries=releases(),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -15,6 +15,8 @@ from kd_steps.edge.contract import canonical_digest
 from kd_steps.params.training import ScaledModel
 
 LIBRARIES = ("ultralytics", "torch", "numpy")  # whose arithmetic makes the weights
+# Knobs of trainings that came after recipe numbers → the value at which a training is what it was without them.
+NEUTRAL: Mapping[str, Any] = {}
 SCALE_IN_A_NAME = re.compile(r"(\d+)[nslmx](.+)?$")  # Ultralytics reads yolo11n.yaml from yolo11.yaml
 
 
@@ -65,6 +67,16 @@ class Fingerprint(Document):
         if found.learns_from in renamed_from:
             same["learns_from"] = self.learns_from
         return found.model_copy(update=same) == self
+
+
+def that_count(values: Mapping[str, Any], neutral: Mapping[str, Any] = NEUTRAL) -> dict[str, Any]:
+    """Values of knobs without those that do nothing, so that a new knob leaves finished weights as they are.
+
+    Args:
+        values: of all knobs of a training, by name.
+        neutral: knob → value at which it does nothing; knobs that are not named always count.
+    """
+    return {name: value for name, value in values.items() if name not in neutral or value != neutral[name]}
 
 
 def releases() -> dict[str, str]:

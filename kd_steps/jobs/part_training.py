@@ -17,7 +17,7 @@ from kd_steps.core.data.yolo_labels import parse_yolo
 from kd_steps.core.distill.schedule import Phase, weights_at
 from kd_steps.core.recipe import recipe_of
 from kd_steps.edge.contract import canonical_digest
-from kd_steps.jobs.fingerprint import Fingerprint, releases
+from kd_steps.jobs.fingerprint import Fingerprint, releases, that_count
 from kd_steps.jobs.student_training import NOT_OF_THE_TRAINING, TAUGHT
 from kd_steps.jobs.train import Fitting, Network, train_once
 from kd_steps.params import Params
@@ -85,27 +85,32 @@ def teach(
     Returns:
         What the training measured.
     """
+    made_of = fingerprint(params, prepared, student, classes, shots)
+    new_classes = classes[len(student.classes) :]
+    network = Network("few_shot", student.model, classes, new_classes, student.contract, student.dataset_digest)
+    begin = partial(ready, params, prepared, student, classes, shots)
+    return train_once(FOLDER, made_of, network, begin, student.renamed_from)
+
+
+def fingerprint(
+    params: Params, prepared: PreparedSet, student: Sidecar, classes: Sequence[str], shots: Sequence[LabelledImage]
+) -> Fingerprint:
+    """All that the weights of a student with new parts depend on."""
     section, knobs = few_shot_section(params).flat(), params.cache_logits
     told = canonical_digest([[s.digest, s.class_ids.tolist(), s.boxes_xywh.tolist()] for s in shots])
     asked = {"score_threshold": knobs.score_threshold, "max_anchors": knobs.max_anchors}
-    made_of = Fingerprint(
+    of_student = {name: value for name, value in section.items() if name not in NOT_OF_THE_TRAINING}
+    return Fingerprint(
         dataset=prepared.digest,
         contract=student.contract.digest,
         seed=params.seed,
         classes=tuple(classes),
-        values={
-            **{name: value for name, value in section.items() if name not in NOT_OF_THE_TRAINING},
-            **params.few_shot.flat(),
-        },
+        values=that_count({**of_student, **params.few_shot.flat()}),
         learns_from=student.sha256,
         taught_with={**asked, "shots": told},
         libraries=releases(),
         recipe=recipe_of(*TAUGHT, "few_shot"),
     )
-    new_classes = classes[len(student.classes) :]
-    network = Network("few_shot", student.model, classes, new_classes, student.contract, student.dataset_digest)
-    begin = partial(ready, params, prepared, student, classes, shots)
-    return train_once(FOLDER, made_of, network, begin, student.renamed_from)
 
 
 def ready(

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from kd_steps.core.distill.schedule import weights_at
 from kd_steps.core.recipe import Part, recipe_of
-from kd_steps.jobs.fingerprint import Fingerprint, own_architecture, releases
+from kd_steps.jobs.fingerprint import Fingerprint, own_architecture, releases, that_count
 from kd_steps.jobs.train import Fitting, Network, model_name, train_once
 from kd_steps.params import Params
 
@@ -178,7 +178,7 @@ def fingerprint(params: Params, prepared: PreparedSet, lesson: Lesson, contract:
         contract=contract.digest,
         seed=params.seed,
         classes=prepared.classes,
-        values={name: value for name, value in section.flat().items() if name not in NOT_OF_THE_TRAINING},
+        values=that_count({k: v for k, v in section.flat().items() if k not in NOT_OF_THE_TRAINING}),
         architecture=own_architecture(section.model),
         learns_from=lesson.learns_from,
         taught_with=dict(lesson.taught_with),

@@ -9,26 +9,36 @@ import sys
 from pathlib import Path
 
 import pytest
-from training_fixture import write_model, write_training_project
+from training_fixture import write_model, write_new_parts, write_training_project
 
 REPOSITORY = Path(__file__).parents[2]
+OTHERS_CODE = ("core/evaluation/gates.py", "adapters/engines/targets/openvino_fp16.py", "adapters/mlflow/tracking.py")
 ASK = """
 import json
 from pathlib import Path
 from kd_steps import train_teacher
 from kd_steps.adapters.contract_source import current_contract
 from kd_steps.adapters.data.reader import load_prepared
+from kd_steps.adapters.data.part_sets import read_part_sets
+from kd_steps.adapters.data.ledger import load_ledger
+from kd_steps.adapters.sidecar import read_sidecar
 from kd_steps.core.recipe import recipe_of
+from kd_steps.jobs import part_training
 from kd_steps.jobs.student_training import cached_lesson, fingerprint, plain_lesson
 from kd_steps.params import load_params
 
 params, prepared = load_params(), load_prepared()
 contract = current_contract(params.preprocessing, params.augmentation)
 taught = cached_lesson(params, prepared, Path("models/teacher"), Path("data/cache"))
+student = read_sidecar(Path("models/student"))
+(parts,) = read_part_sets(Path("data/new_parts"), load_ledger(params.product), "the ledger")
+classes = (*student.classes, "tombstone")
+shots = part_training.labelled_shots(parts, classes)
 notes = {
     "teacher": train_teacher.fingerprint(params, prepared, contract),
     "student": fingerprint(params, prepared, taught, contract),
     "plain_student": fingerprint(params, prepared, plain_lesson(params, prepared), contract),
+    "few_shot": part_training.fingerprint(params, prepared, student, classes, shots),
 }
 answers = [recipe_of("views", "answers"), contract.digest, notes["teacher"].libraries]
 print(json.dumps({**{name: note.model_dump(mode="json") for name, note in notes.items()}, "answers": answers}))
@@ -39,6 +49,8 @@ print(json.dumps({**{name: note.model_dump(mode="json") for name, note in notes.
 def project(tmp_path_factory):
     root = write_training_project(tmp_path_factory.mktemp("recipe"))
     write_model(root, "teacher")
+    write_model(root, "student", seed=3)
+    write_new_parts(root, ["bridge", "missing", "tombstone"])
     return root
 
 
@@ -78,7 +90,7 @@ def test_comments_docstrings_and_other_stages_code_make_nothing_stale(project, b
     for path in (code / "kd_steps").rglob("*.py"):
         text = re.sub(r'\A"""', '"""Edited. ', path.read_text(encoding="utf-8"))
         path.write_text(text + "\n# another comment\n", encoding="utf-8")
-    for edited in ("gate.py", "report.py", "register.py", "export.py", "edge/latency.py", "core/evaluation/gates.py"):
+    for edited in ("gate.py", "report.py", "register.py", "export.py", "edge/latency.py", *OTHERS_CODE):
         with (code / "kd_steps" / edited).open("a", encoding="utf-8") as module:
             module.write("\n\ndef of_a_new_rule() -> float:\n    return 0.5\n")
     assert stale(before, asked(project, code)) == set()
@@ -87,11 +99,14 @@ def test_comments_docstrings_and_other_stages_code_make_nothing_stale(project, b
 @pytest.mark.parametrize(
     ("part", "expected"),
     [
-        ("views", {"teacher", "student", "plain_student", "answers"}),
-        ("training", {"teacher", "student", "plain_student"}),  # and so the answers: another teacher gives them
-        ("answers", {"student", "answers"}),
-        ("distillation", {"student"}),
-        ("few_shot", set()),
+        ("views", {"teacher", "student", "plain_student", "few_shot", "answers"}),
+        (
+            "training",
+            {"teacher", "student", "plain_student", "few_shot"},
+        ),  # and so the answers: another teacher gives them
+        ("answers", {"student", "few_shot", "answers"}),
+        ("distillation", {"student", "few_shot"}),
+        ("few_shot", {"few_shot"}),
     ],
 )
 def test_a_raised_number_makes_stale_what_its_part_computes(project, before, code, part, expected):
@@ -100,6 +115,14 @@ def test_a_raised_number_makes_stale_what_its_part_computes(project, before, cod
     assert count == 1
     module.write_text(text)
     assert stale(before, asked(project, code)) == expected
+
+
+def test_a_release_of_retort_with_the_same_recipe_makes_nothing_stale(project, before, code):
+    """Its number stands in the metadata of the package alone."""
+    note = code / "retort-99.0.dist-info/METADATA"
+    note.parent.mkdir()
+    note.write_text("Metadata-Version: 2.1\nName: retort\nVersion: 99.0\n")
+    assert stale(before, asked(project, code)) == set()
 
 
 @pytest.mark.parametrize(("version", "same"), [("+elsewhere", True), (".1", False)])

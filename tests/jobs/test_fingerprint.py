@@ -2,7 +2,7 @@
 
 import pytest
 
-from kd_steps.jobs.fingerprint import Fingerprint, own_architecture
+from kd_steps.jobs.fingerprint import Fingerprint, own_architecture, that_count
 
 NOTE = Fingerprint(
     dataset="d",
@@ -61,3 +61,10 @@ def test_a_model_of_the_projects_own_counts_by_what_it_says(tmp_path, monkeypatc
     assert own_architecture("mine.yaml") not in (before, None)
     (tmp_path / "yolo11.yaml").write_text("nc: 2\n")
     assert own_architecture("yolo11n.yaml") == before, "Ultralytics reads the scale out of the name"
+
+
+def test_a_new_knob_at_the_value_that_does_nothing_leaves_finished_weights_as_they_are():
+    before, neutral = {"lr0": 0.01}, {"label_smoothing": 0.0}
+    assert that_count({**before, "label_smoothing": 0.0}, neutral) == before
+    assert that_count({**before, "label_smoothing": 0.1}, neutral) == {**before, "label_smoothing": 0.1}
+    assert that_count({"lr0": 0.0}, neutral) == {"lr0": 0.0}, "of other knobs, every value counts"
