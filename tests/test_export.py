@@ -8,6 +8,7 @@ import sys
 import pandas as pd
 import pytest
 from engine_fixture import REPOSITORY, contract_of_project, run_export, write_params
+from prepared import write_card
 
 from kd_steps.adapters.engines.folder import Network, ParityError, complete_engine
 from kd_steps.adapters.engines.targets import PARENT, TARGETS
@@ -147,6 +148,14 @@ def test_weights_that_are_not_their_sidecars_are_refused(project):
 def test_a_missing_teacher_is_named(project):
     (project / "models/teacher/sidecar.json").unlink()
     assert "models/teacher/sidecar.json: no such file" in refused(project)
+
+
+@pytest.mark.parametrize("names", [["solder bridge", "shifted"], ["shifted", "bridge"]], ids=["mended", "swapped"])
+def test_a_student_of_other_names_than_the_data_is_refused(project, names):
+    write_card(project / "data/prepared", names, ["tombstone"], {"train": 12, "val": 4})
+    told = refused(project)
+    assert f"bridge, shifted, those of data/prepared are {', '.join(names)}" in told
+    assert "dvc repro export" in told
 
 
 def test_an_empty_split_and_an_unreadable_picture_are_named(project):

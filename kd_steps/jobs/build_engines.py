@@ -16,9 +16,9 @@ from tqdm import tqdm
 from kd_steps.adapters.engines.folder import Network, ParityError, Role, Target, complete_engine
 from kd_steps.adapters.engines.targets import PARENT, TARGETS
 from kd_steps.adapters.engines.targets.onnx_fp32 import build_onnx_fp32
-from kd_steps.adapters.files import write_document
+from kd_steps.adapters.files import read_document, write_document
 from kd_steps.adapters.sidecar import SIDECAR, WEIGHTS, read_sidecar
-from kd_steps.artifacts import LEFT_OUT, LeftOut
+from kd_steps.artifacts import DATASET_CARD, LEFT_OUT, DatasetCard, LeftOut
 from kd_steps.core.data.ledger import Ledger
 from kd_steps.edge.contract import require_same
 from kd_steps.edge.preprocess import Preprocessor, read_picture
@@ -61,6 +61,7 @@ def build_engines(prepared: Path, models: Models, ledger: Ledger, engines: Path,
     teacher = read_network(models.teacher, "teacher", ledger)
     student = read_network(models.student, "student", ledger)
     require_same(teacher.contract, student.contract, str(models.student / SIDECAR))
+    require_names_of_data(prepared, student, models.student / SIDECAR)
     floats = {"teacher": teacher, PARENT.name: student}
     if student.new_classes:  # what few-shot training gave and took shows only beside what there was before
         floats["student-before"] = read_network(models.base_student, "base_student", ledger)
@@ -172,6 +173,22 @@ def read_network(folder: Path, role: Role, ledger: Ledger) -> Network:
         note.contract,
         note.parameters,
     )
+
+
+def require_names_of_data(prepared: Path, student: Network, sidecar: Path) -> None:
+    """Refuse a student whose base classes are called otherwise than those of the prepared data.
+
+    Raises:
+        ValueError: they are; names both, and the mend.
+    """
+    names = tuple(known.name for known in read_document(prepared / DATASET_CARD, DatasetCard).classes)
+    base = student.classes[: len(student.classes) - len(student.new_classes)]
+    if base != names:
+        raise ValueError(
+            f"{sidecar}: its classes are {', '.join(base)}, those of {prepared} are {', '.join(names)}, in this order; "
+            "an engine would ship the wrong names. Run `dvc repro export`, not the stage alone: names that were mended "
+            "reach the networks without a training"
+        )
 
 
 def _tensors(paths: Sequence[Path], network: Network) -> Iterator[NDArray[np.float32]]:

@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 import pandas as pd
 import yaml
-from prepared import list_classes
+from prepared import list_classes, write_card
 
 REPOSITORY = Path(__file__).parents[2]
 CLASSES = ["bridge", "shifted", "tombstone"]
@@ -78,6 +78,7 @@ def write_prepared(root):
             cv2.imwrite(str(target), picture(index, 60 + 8 * index, 90))
             rows.append({"image_id": image_id, "split": split, "path": path})
     pd.DataFrame(rows).to_parquet(root / "data/prepared/images.parquet")
+    write_card(root / "data/prepared", CLASSES[:2], CLASSES[2:], {"train": 12, "val": 4})
 
 
 def write_params(root, **export):
