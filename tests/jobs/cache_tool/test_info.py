@@ -67,7 +67,7 @@ def test_info_needs_neither_parameters_nor_data_nor_a_teacher(project, capsys):
 
 def older_header(root):
     header = read_json(root / "data/cache/header.json")
-    write_json(root / "data/cache/header.json", {name: header[name] for name in header if name != "layout"})
+    write_json(root / "data/cache/header.json", {name: header[name] for name in header if name != "recipe"})
 
 
 def torn(root):
@@ -84,7 +84,7 @@ def left_empty(root):
     ("change", "message"),
     [
         (none_at_all, "data/cache: no teacher cache"),
-        (older_header, "header.json: has no layout: another version of Retort wrote it"),
+        (older_header, "header.json: has no recipe: another version of Retort wrote it"),
         (torn, "shard-closing-000-000.arrow: cannot be read"),
         (left_empty, "data/cache: empty, for distill.answers is ema"),
     ],
