@@ -88,8 +88,7 @@ def test_a_stage_reads_its_dependencies_and_writes_its_outputs_only(finished_pro
     seen = [(writes, lasting(path)) for writes, path in opened if not path.startswith(ALLOWED)]
     read_paths = {path for writes, path in seen if not writes}
     assert f"kd_steps/{stage}.py" in read_paths, "the watch saw nothing"
-    doors = [str(Path(*door.split("."))) for door in stage_deps.DOORS]
-    known = [*description["deps"], *outputs, "params.yaml", *doors, *(f"{door}.py" for door in doors)]
+    known = [*description["deps"], *outputs, "params.yaml", *stage_deps.door_files()]
     undeclared = {path for path in read_paths if not below(path, known) and not path.endswith("/__init__.py")}
     assert undeclared == set(), f"add to the deps of {stage}"
     written = {lasting(path) for writes, path in opened if writes and "__pycache__" not in path}

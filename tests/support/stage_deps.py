@@ -15,15 +15,30 @@ DOORS = ("kd_steps.params", "kd_steps.stage_entry")
 @cache
 def _graph() -> grimp.ImportGraph:
     graph = grimp.build_graph("kd_steps", cache_dir=None)
-    for module in [name for name in graph.modules if name.startswith(DOORS)]:
+    for module in _doors(graph):
         graph.remove_module(module)
     return graph
+
+
+def _doors(graph: grimp.ImportGraph) -> list[str]:
+    return [name for name in graph.modules if name.startswith(DOORS)]
+
+
+def door_files() -> list[str]:
+    """The doors, and what they import: every stage loads these."""
+    graph = grimp.build_graph("kd_steps", cache_dir=None)
+    doors = _doors(graph)
+    return _files({*doors, *(name for door in doors for name in graph.find_upstream_modules(door))})
 
 
 def imported_files(stage: str) -> list[str]:
     """The Python files of ours that a stage loads, directly or through others, without packages' own and the doors."""
     module = f"kd_steps.{stage}"
-    paths = (Path(*name.split(".")).with_suffix(".py") for name in {module, *_graph().find_upstream_modules(module)})
+    return _files({module, *_graph().find_upstream_modules(module)})
+
+
+def _files(modules: set[str]) -> list[str]:
+    paths = (Path(*name.split(".")).with_suffix(".py") for name in modules)
     return sorted(path.as_posix() for path in paths if (ROOT / path).exists())
 
 
