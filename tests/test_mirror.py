@@ -13,6 +13,7 @@ KINDS = ("adapters", "core", "edge", "jobs", "params", "flows")
 # nothing to test but their use; of several builders or faults one file holds what is the same for all.
 ELSEWHERE = {
     "adapters/cache/contents": "jobs/cache_tool",
+    "adapters/cache/folder": "adapters/cache/test_store.py",
     "adapters/cache/shards": "adapters/cache/test_store_faults.py",
     "adapters/contract_source": "adapters/yolo/test_views.py",
     "adapters/data/part_sets": "test_few_shot.py",

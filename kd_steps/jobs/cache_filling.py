@@ -110,7 +110,8 @@ def fill(
     Returns:
         The cache's keys, and how many views the teachers answered now.
     """
-    from kd_steps.adapters.cache import store
+    from kd_steps.adapters.cache.folder import open_for_writing
+    from kd_steps.adapters.cache.store import write_shards
     from kd_steps.adapters.yolo.hardware import hardware
     from kd_steps.adapters.yolo.teach.answer_stream import answered_views
     from kd_steps.adapters.yolo.teach.answering import asked_teacher, view_source
@@ -121,7 +122,7 @@ def fill(
     teacher = asked_teacher(params, model, header.classes, more_weights)
     views = view_source(params, images, plan, header.augmentation_digest)
     with sole_writer(folder), tqdm(total=len(keys), unit="view", desc=str(folder)) as progress:
-        print(f"{folder}: {store.open_for_writing(folder, header, renamed_from)}")  # noqa: T201
+        print(f"{folder}: {open_for_writing(folder, header, renamed_from)}")  # noqa: T201
 
         def answer(part: Sequence[ViewOfImage]) -> Iterator[AnsweredView]:
             wanted = [(places[key.image], key.view) for key in part]
@@ -134,7 +135,7 @@ def fill(
                 progress.update(count)  # fresh ones are counted as they are answered
 
         precision = hardware(params).precision.name
-        store.write_shards(folder, header, keys, section.shard_views, precision, answer, told)
+        write_shards(folder, header, keys, section.shard_views, precision, answer, told)
     return keys, teacher.forwards
 
 

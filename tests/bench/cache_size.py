@@ -205,7 +205,8 @@ def memory_of(kind: str, pictures: int, folder: Path) -> dict[str, float]:
     sys.path.insert(0, str(ROOT / "tests"))
     from cache_fixture import FULL, made_up_view
 
-    from kd_steps.adapters.cache.store import TeacherCache, open_for_writing, write_shards
+    from kd_steps.adapters.cache.folder import open_for_writing
+    from kd_steps.adapters.cache.store import TeacherCache, write_shards
     from kd_steps.core.cache.keys import CacheKeys
     from kd_steps.core.detect.views import View
 

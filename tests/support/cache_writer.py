@@ -5,7 +5,8 @@ import hashlib
 import numpy as np
 from cache_fixture import FULL, made_up_view
 
-from kd_steps.adapters.cache.store import open_for_writing, write_shards
+from kd_steps.adapters.cache.folder import open_for_writing
+from kd_steps.adapters.cache.store import write_shards
 from kd_steps.core.cache.keys import CacheKeys
 from kd_steps.core.detect.views import plan_views
 

@@ -9,8 +9,8 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from kd_steps.adapters.cache.folder import HEADER, CacheError, filling, repairing, stored_header
 from kd_steps.adapters.cache.shards import UNREADABLE, open_shard, shard_place
-from kd_steps.adapters.cache.store import HEADER, CacheError, filling, repairing, stored_header
 from kd_steps.core.cache.header import CacheHeader
 
 ANCHOR_BYTES = 4

@@ -14,8 +14,9 @@ from cache_writer import HEADER, IMAGES, KEYS, SHARD_VIEWS, Answers, fill, view_
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from kd_steps.adapters.cache.folder import CacheError, open_for_writing
 from kd_steps.adapters.cache.shards import BATCH_ROWS
-from kd_steps.adapters.cache.store import CacheError, TeacherCache, open_for_writing, write_shards
+from kd_steps.adapters.cache.store import TeacherCache, write_shards
 from kd_steps.core.cache.keys import CacheKeys, ViewOfImage
 from kd_steps.core.detect.views import View, plan_views
 

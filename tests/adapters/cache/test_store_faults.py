@@ -10,8 +10,9 @@ from cache_writer import HEADER, IMAGES, KEYS, Answers, fill, flip_a_bit
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from kd_steps.adapters.cache.folder import CacheError, open_for_writing
 from kd_steps.adapters.cache.shards import ShardPlace, shard_place
-from kd_steps.adapters.cache.store import CacheError, TeacherCache, open_for_writing, write_shards
+from kd_steps.adapters.cache.store import TeacherCache, write_shards
 from kd_steps.core.cache.keys import CacheKeys
 from kd_steps.core.detect.views import View
 

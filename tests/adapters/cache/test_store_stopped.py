@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 from cache_writer import HEADER, KEYS, fill
 
-from kd_steps.adapters.cache.store import CacheError, TeacherCache
+from kd_steps.adapters.cache.folder import CacheError
+from kd_steps.adapters.cache.store import TeacherCache
 
 REPOSITORY = Path(__file__).parents[3]
 

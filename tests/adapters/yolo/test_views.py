@@ -17,7 +17,8 @@ from torch.utils.data import DataLoader
 from training_fixture import params_of
 from view_fixture import PLACES, PLAN, content, view_dataset
 
-from kd_steps.adapters.cache.store import TeacherCache, open_for_writing, write_shards
+from kd_steps.adapters.cache.folder import open_for_writing
+from kd_steps.adapters.cache.store import TeacherCache, write_shards
 from kd_steps.adapters.data.reader import load_prepared
 from kd_steps.core.cache.keys import CacheKeys
 from kd_steps.core.cache.rows import AnsweredView

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
@@ -14,9 +15,10 @@ from kd_steps.adapters.yolo.views import StoredTargets
 LABEL_LOSS = "label_loss"  # what it is logged as where there is a soft loss, too
 
 
-class SoftLossModule(nn.Module):
+class SoftLossModule(nn.Module, ABC):
     """What a soft loss trains and measures beside one detector; a part of it, so that it is optimised and resumed."""
 
+    @abstractmethod
     def start_epoch(self, epoch: int, average: DetectionModel, precision: Precision) -> None:
         """Take up what the schedule says of an epoch.
 
@@ -25,8 +27,8 @@ class SoftLossModule(nn.Module):
             average: the training's averaged model, in evaluation mode; it changes with every step.
             precision: of forward passes.
         """
-        raise NotImplementedError
 
+    @abstractmethod
     def forward(
         self, outputs: dict[str, Any], raw: dict[str, Any], batch: dict[str, Any], label_loss: Tensor
     ) -> tuple[Tensor, dict[str, Tensor]]:
@@ -38,7 +40,6 @@ class SoftLossModule(nn.Module):
             batch: Ultralytics' batch, with stored targets under ``teacher`` where there are any.
             label_loss: scalar; a sum over the pictures, as Ultralytics has it.
         """
-        raise NotImplementedError
 
 
 class SoftLoss(Protocol):

@@ -9,7 +9,8 @@ import torch
 from cache_fixture import FULL
 from training_fixture import decided_model
 
-from kd_steps.adapters.cache.store import TeacherCache, open_for_writing, write_shards
+from kd_steps.adapters.cache.folder import open_for_writing
+from kd_steps.adapters.cache.store import TeacherCache, write_shards
 from kd_steps.core.cache.keys import CacheKeys
 from kd_steps.core.cache.rows import AnsweredView
 from kd_steps.core.detect.neck import pooled_channels, spatial_attention
