@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import sys
+from functools import cache
 from pathlib import Path
 from typing import Any, Protocol, cast
 
@@ -39,6 +40,19 @@ def quiet_openvino() -> Any:
     """
     sys.modules.setdefault("openvino_telemetry", cast(Any, None))  # how Python marks a module that cannot be imported
     return importlib.import_module("openvino")
+
+
+@cache
+def openvino_core() -> Any:
+    """The one core of OpenVINO in this process, which stays until its end.
+
+    A core takes the thread's signal stack, and as it goes puts back the one that it found. Where several go in another
+    order than they came, that one is gone already, and the next signal that Python handles ends the process.
+
+    Raises:
+        ImportError: OpenVINO is not installed.
+    """
+    return quiet_openvino().Core()
 
 
 class OrtEngine:
@@ -91,8 +105,7 @@ class OpenVinoEngine:
     """
 
     def __init__(self, model_path: Path, threads: int, inference_precision: str) -> None:
-        openvino = quiet_openvino()
-
+        core = openvino_core()
         options: dict[str, Any] = {
             "INFERENCE_PRECISION_HINT": inference_precision,
             "INFERENCE_NUM_THREADS": threads,
@@ -100,7 +113,7 @@ class OpenVinoEngine:
             "PERFORMANCE_HINT": "LATENCY",
         }
         try:
-            compiled = openvino.Core().compile_model(str(model_path), "CPU", options)
+            compiled = core.compile_model(str(model_path), "CPU", options)
         except RuntimeError as error:
             raise EngineError(f"{model_path}: OpenVINO cannot open it: {error}; export the engine again") from error
         reported = compiled.get_property("INFERENCE_PRECISION_HINT").get_type_name()

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kd_steps.adapters.engines.folder import Target
-from kd_steps.edge.engines import quiet_openvino
+from kd_steps.edge.engines import openvino_core, quiet_openvino
 
 
 def build_openvino_fp16(onnx_path: Path, out_xml: Path) -> None:
@@ -23,7 +23,7 @@ def build_openvino_fp16(onnx_path: Path, out_xml: Path) -> None:
     """
     openvino = quiet_openvino()
 
-    model = openvino.Core().read_model(str(onnx_path))
+    model = openvino_core().read_model(str(onnx_path))
     for index, operation in enumerate(model.get_ordered_ops()):
         # A node that the ONNX graph did not name is numbered by a counter of the process, which would change the bytes.
         if operation.get_friendly_name() == operation.get_name():
