@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import sys
 from functools import cache
 from pathlib import Path
@@ -39,7 +38,9 @@ def quiet_openvino() -> Any:
         ImportError: OpenVINO is not installed.
     """
     sys.modules.setdefault("openvino_telemetry", cast(Any, None))  # how Python marks a module that cannot be imported
-    return importlib.import_module("openvino")
+    import openvino
+
+    return openvino
 
 
 @cache
