@@ -10,12 +10,7 @@ from kd_steps.adapters.data.part_sets import read_part_sets
 from kd_steps.adapters.files import write_json
 from kd_steps.artifacts import ledger_path
 from kd_steps.core.data.ledger import by_number
-from kd_steps.jobs.part_training import (
-    FOLDER,
-    STUDENT,
-    labelled_shots,
-    teach,
-)
+from kd_steps.jobs.part_training import FOLDER, STUDENT, labelled_shots, teach
 from kd_steps.jobs.train import Network
 from kd_steps.params import load_params
 from kd_steps.stage_entry import run_stage

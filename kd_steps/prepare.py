@@ -15,11 +15,7 @@ from kd_steps.core.data.listed_source import held_out_in_service, listed_source
 from kd_steps.core.data.plan import plan_set
 from kd_steps.core.data.source import refuse
 from kd_steps.core.data.splits import SplitRules
-from kd_steps.jobs.prepare_set import (
-    collect,
-    write_pictures,
-    write_shots,
-)
+from kd_steps.jobs.prepare_set import collect, write_pictures, write_shots
 from kd_steps.jobs.source import add_unlabelled, load_source
 from kd_steps.params import load_params
 from kd_steps.stage_entry import run_stage

@@ -10,14 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from training_fixture import (
-    SMALL,
-    kill_when,
-    params_of,
-    run_stage_in,
-    tree_digest,
-    write_params,
-)
+from training_fixture import SMALL, kill_when, params_of, run_stage_in, tree_digest, write_params
 
 from kd_steps import cache_logits
 from kd_steps.adapters.cache.store import TeacherCache

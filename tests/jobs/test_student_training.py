@@ -4,15 +4,7 @@ import csv
 import signal
 
 import pytest
-from training_fixture import (
-    SMALL,
-    TRAINING,
-    kill_when,
-    run_stage_in,
-    write_model,
-    write_params,
-    write_training_project,
-)
+from training_fixture import SMALL, TRAINING, kill_when, run_stage_in, write_model, write_params, write_training_project
 
 from kd_steps import cache_logits, distill
 from kd_steps.adapters.files import read_json

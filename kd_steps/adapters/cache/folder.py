@@ -6,10 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from kd_steps.adapters.cache.shards import (
-    SUFFIX,
-    shard_place,
-)
+from kd_steps.adapters.cache.shards import SUFFIX, shard_place
 from kd_steps.adapters.files import read_json, write_json
 from kd_steps.core.cache.header import ASSISTANT_CACHES, VIEW_COUNTS, CacheHeader, answers_digest, as_today
 

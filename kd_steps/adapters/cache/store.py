@@ -15,13 +15,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from kd_steps.adapters.cache.folder import (
-    HEADER,
-    CacheError,
-    filling,
-    repairing,
-    stored_header,
-)
+from kd_steps.adapters.cache.folder import HEADER, CacheError, filling, repairing, stored_header
 from kd_steps.adapters.cache.shards import (
     BATCH_ROWS,
     SEAL_SUFFIX,

@@ -9,14 +9,7 @@ from ultralytics.nn.tasks import DetectionModel
 from ultralytics.utils import LOGGER
 from ultralytics.utils.downloads import attempt_download_asset
 
-from kd_steps.adapters.yolo.models import (
-    ModelScale,
-    WeightsError,
-    build_model,
-    for_classes,
-    load_weights,
-    pick_classes,
-)
+from kd_steps.adapters.yolo.models import ModelScale, WeightsError, build_model, for_classes, load_weights, pick_classes
 from kd_steps.core.data.class_names import class_difference
 from kd_steps.params.training import ScaledModel, Training
 

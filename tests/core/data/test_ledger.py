@@ -6,14 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kd_steps.core.data.ledger import (
-    Entry,
-    Ledger,
-    LedgerError,
-    by_number,
-    changed_entry,
-    names_in_service,
-)
+from kd_steps.core.data.ledger import Entry, Ledger, LedgerError, by_number, changed_entry, names_in_service
 
 DAY = date(2026, 11, 29)
 NAMES = st.sampled_from(["a", "b", "c", "d", "Größe 3"])
