@@ -23,6 +23,7 @@ ELSEWHERE = {
     "adapters/engines/targets": "adapters/engines/targets/test_targets.py",
     "adapters/great_expectations/drift": "adapters/great_expectations/test_suites.py",
     "adapters/great_expectations/representation": "adapters/great_expectations/test_suites.py",
+    "adapters/great_expectations/table_metric": "adapters/great_expectations/test_suites.py",
     "adapters/report/dossier": "test_report.py",
     "adapters/report/lineage": "test_report.py",
     "adapters/sources/part_drawing": "adapters/sources/test_board_drawing.py",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import multiprocessing
-import os
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
@@ -12,6 +11,8 @@ from typing import TypeVar
 
 from tqdm import tqdm
 
+from kd_steps.edge.identity import cores
+
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
@@ -19,11 +20,6 @@ BATCH = 8
 BATCHES_AHEAD_PER_WORKER = 3
 # Starting processes costs about as much as this many pictures.
 WORTH_PROCESSES = 64
-
-
-def available_cores() -> int:
-    """Cores that this process may use (its affinity mask, not the machine's)."""
-    return len(os.sched_getaffinity(0))
 
 
 def map_in_order(
@@ -45,7 +41,7 @@ def map_in_order(
         workers: processes; None: one a core, or none for few items.
     """
     if workers is None:
-        workers = available_cores() if len(items) >= WORTH_PROCESSES else 1
+        workers = cores() if len(items) >= WORTH_PROCESSES else 1
     with tqdm(total=len(items), desc=description, unit="img", mininterval=0.5) as progress:
         results = _in_processes(function, items, preload, workers) if workers > 1 else map(function, items)
         for result in results:

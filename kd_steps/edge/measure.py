@@ -74,6 +74,23 @@ class Timing:
 
 
 @dataclass(frozen=True)
+class Common:
+    """What all bundles of a measurement share: it is found out once, however many engines there are.
+
+    Attributes:
+        pictures: as a bundle keeps them.
+        pictures_digest: of these.
+        code: digest of the code that measures.
+        machine: as JSON values.
+    """
+
+    pictures: list[list[str]]
+    pictures_digest: str
+    code: str
+    machine: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
 class Job:
     """One engine to measure: its folder, its manifest, where its bundle goes, and what the bundle depends on."""
 
@@ -120,8 +137,8 @@ def measure_engines(
         FileNotFoundError: an engine or a picture is missing.
         ValueError: an engine, this machine or a picture is not what it should be; the message names it.
     """
-    against = verified_manifest(reference)
-    jobs = [_job(engine, bundle, against, pictures, finding, timing) for engine, bundle in engines.items()]
+    against, common = verified_manifest(reference), _common(pictures)
+    jobs = [_job(engine, bundle, against, common, finding, timing) for engine, bundle in engines.items()]
     finished: dict[Path, Bundle] = {}
     open_jobs: list[tuple[Job, Bundle | None]] = []
     for job in jobs:
@@ -137,26 +154,24 @@ def measure_engines(
         errors.append(check_golden(job.engine))  # an engine that gives other outputs than when built is not that engine
         _find(job, old, pictures, finding, progress)
     if open_jobs:
-        _time(open_jobs, errors, reference, against, pictures, timing, progress)
+        _time(open_jobs, errors, reference, against, common, pictures, timing, progress)
     return {job.engine: finished.get(job.engine) or read_bundle(job.bundle) for job in jobs}
 
 
-def _job(
-    engine: Path,
-    bundle: Path,
-    against: Manifest,
-    pictures: Sequence[Picture],
-    finding: Finding,
-    timing: Timing,
-) -> Job:
+def _common(pictures: Sequence[Picture]) -> Common:
+    rows = listed(pictures)
+    return Common(rows, pictures_digest(rows), code_digest(), machine())
+
+
+def _job(engine: Path, bundle: Path, against: Manifest, common: Common, finding: Finding, timing: Timing) -> Job:
     """Prove an engine's folder, and gather what its bundle depends on."""
-    manifest, here = verified_manifest(engine), machine()
+    manifest = verified_manifest(engine)
     libraries = library_versions(manifest.runtime)
     shared = {
         "engine": manifest.engine_digest,
-        "pictures": pictures_digest(listed(pictures)),
-        "edge_code": code_digest(),
-        "arch": here["arch"],
+        "pictures": common.pictures_digest,
+        "edge_code": common.code,
+        "arch": common.machine["arch"],
     }
     inputs = {
         "detections": {
@@ -170,7 +185,7 @@ def _job(
             "reference": against.engine_digest,
             "knobs": asdict(timing),
             "libraries": library_versions(against.runtime) | libraries,
-            "cpu_model": here["cpu_model"],
+            "cpu_model": common.machine["cpu_model"],
         },
     }
     return Job(engine, manifest, bundle, inputs)
@@ -215,6 +230,7 @@ def _time(
     golden_errors: Sequence[float],
     reference: Path,
     against: Manifest,
+    common: Common,
     pictures: Sequence[Picture],
     timing: Timing,
     progress: Progress,
@@ -256,9 +272,9 @@ def _time(
             target=job.manifest.target,
             engine_digest=job.manifest.engine_digest,
             reference_digest=against.engine_digest,
-            pictures=listed(pictures),
+            pictures=common.pictures,
             inputs=job.inputs,
-            machine=machine(),
+            machine=common.machine,
             golden_error=golden_error,
             load_before=load_before,
             load_after=load_after,

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from engine_fixture import CLASSES, REPOSITORY, picture, rewrite_manifest
 
+from kd_steps.edge import measure as measure_module
 from kd_steps.edge.bundle import TIMED, BundleError, read_bundle
 from kd_steps.edge.detector import Detector
 from kd_steps.edge.finding import Finding, find
@@ -96,6 +97,15 @@ def test_what_is_measured_already_is_handed_over_to_the_byte(measured, engines_d
     measure({engines_dir / name: out / name for name in names}, photographs, said)
     assert {p: p.read_bytes() for p in out.rglob("*") if p.is_file()} == before
     assert said == [f"{name}: measured already; the bundle is handed over" for name in names]
+
+
+def test_what_all_engines_share_is_found_out_once(measured, engines_dir, photographs, tmp_path, monkeypatch):
+    out, asked = shutil.copytree(measured, tmp_path / "bundles"), []
+    for name in ("code_digest", "machine", "listed"):
+        told = getattr(measure_module, name)
+        monkeypatch.setattr(measure_module, name, lambda *a, name=name, told=told: [asked.append(name), told(*a)][1])
+    measure({engines_dir / name: out / name for name in ("onnx-fp32", "openvino-fp16")}, photographs)
+    assert sorted(asked) == ["code_digest", "listed", "machine"]
 
 
 def other_code(bundle):

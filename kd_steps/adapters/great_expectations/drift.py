@@ -4,32 +4,21 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
-from great_expectations.core.metric_domain_types import MetricDomainTypes
-from great_expectations.execution_engine.pandas_execution_engine import PandasExecutionEngine
+import pandas as pd
 from great_expectations.expectations.expectation import ColumnAggregateExpectation
-from great_expectations.expectations.metrics.metric_provider import metric_value
-from great_expectations.expectations.metrics.table_metric_provider import TableMetricProvider
+
+from kd_steps.adapters.great_expectations.table_metric import GroupedColumn
 
 
-class MeanAndDeviationByGroup(TableMetricProvider):
+class MeanAndDeviationByGroup(GroupedColumn):
     """Mean and standard deviation of a column in each group of rows."""
 
     metric_name = "table.mean_and_deviation_by_group"
-    domain_keys = ("batch_id", "column", "row_condition", "condition_parser")
     value_keys = ("group_column",)
 
-    @metric_value(engine=PandasExecutionEngine)
-    def _pandas(
-        cls,  # noqa: N805 - Great Expectations binds metrics to the class
-        execution_engine: PandasExecutionEngine,
-        metric_domain_kwargs: dict[str, Any],
-        metric_value_kwargs: dict[str, Any],
-        metrics: dict[str, Any],
-        runtime_configuration: dict[str, Any],
-    ) -> dict[str, tuple[float, float]]:
-        rows_only = {key: value for key, value in metric_domain_kwargs.items() if key != "column"}
-        rows, _, _ = execution_engine.get_compute_domain(rows_only, domain_type=MetricDomainTypes.TABLE)
-        groups = rows.groupby(metric_value_kwargs["group_column"])[metric_domain_kwargs["column"]]
+    @staticmethod
+    def of_rows(rows: pd.DataFrame, column: str, second: str) -> dict[str, tuple[float, float]]:
+        groups = rows.groupby(second)[column]
         return {str(name): (float(g.mean()), float(g.std(ddof=0))) for name, g in groups if g.notna().any()}
 
 

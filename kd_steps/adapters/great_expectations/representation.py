@@ -4,34 +4,22 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
-from great_expectations.core.metric_domain_types import MetricDomainTypes
+import pandas as pd
 from great_expectations.core.suite_parameters import SuiteParameterDict
-from great_expectations.execution_engine.pandas_execution_engine import PandasExecutionEngine
 from great_expectations.expectations.expectation import ColumnAggregateExpectation
-from great_expectations.expectations.metrics.metric_provider import metric_value
-from great_expectations.expectations.metrics.table_metric_provider import TableMetricProvider
+
+from kd_steps.adapters.great_expectations.table_metric import GroupedColumn
 
 
-class UnitsByClass(TableMetricProvider):
+class UnitsByClass(GroupedColumn):
     """How many distinct units (objects, pictures) hold each value of a column."""
 
     metric_name = "table.units_by_class"
-    domain_keys = ("batch_id", "column", "row_condition", "condition_parser")
     value_keys = ("unit_column",)
 
-    @metric_value(engine=PandasExecutionEngine)
-    def _pandas(
-        cls,  # noqa: N805 - Great Expectations binds metrics to the class
-        execution_engine: PandasExecutionEngine,
-        metric_domain_kwargs: dict[str, Any],
-        metric_value_kwargs: dict[str, Any],
-        metrics: dict[str, Any],
-        runtime_configuration: dict[str, Any],
-    ) -> dict[str, int]:
-        rows_only = {key: value for key, value in metric_domain_kwargs.items() if key != "column"}
-        rows, _, _ = execution_engine.get_compute_domain(rows_only, domain_type=MetricDomainTypes.TABLE)
-        counts = rows.groupby(metric_domain_kwargs["column"])[metric_value_kwargs["unit_column"]].nunique()
-        return {str(name): int(n) for name, n in counts.items()}
+    @staticmethod
+    def of_rows(rows: pd.DataFrame, column: str, second: str) -> dict[str, int]:
+        return {str(name): int(n) for name, n in rows.groupby(column)[second].nunique().items()}
 
 
 class ExpectClassesToBeRepresented(ColumnAggregateExpectation):

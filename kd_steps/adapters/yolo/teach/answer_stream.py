@@ -7,7 +7,6 @@ keep all cores busy, and their answers cannot depend on the number of cores. On 
 from __future__ import annotations
 
 import ctypes
-import os
 import signal
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -22,6 +21,7 @@ from kd_steps.adapters.yolo.teach.teacher import Teacher
 from kd_steps.adapters.yolo.views import ViewDataset
 from kd_steps.core.cache.rows import AnsweredView
 from kd_steps.core.detect.views import View, pixel_hash
+from kd_steps.edge.identity import cores
 
 MOST_PROCESSES = 8  # unless asked for: each holds the activations of its batch
 PR_SET_PDEATHSIG = 1
@@ -56,7 +56,7 @@ def answered_views(
     """
     on_cpu = teacher.device.type == "cpu"
     batches = [wanted[start : start + batch] for start in range(0, len(wanted), batch)]
-    most = processes or min(len(os.sched_getaffinity(0)), MOST_PROCESSES)
+    most = processes or min(cores(), MOST_PROCESSES)
     loader = DataLoader(
         _Work(views, batches, teacher if on_cpu else None),
         batch_size=None,

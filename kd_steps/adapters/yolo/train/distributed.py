@@ -23,6 +23,8 @@ from pathlib import Path
 import torch
 from torch import Tensor, distributed, nn
 
+from kd_steps.edge.identity import cores
+
 RENDEZVOUS = "RETORT_RENDEZVOUS"  # variable: the file that the processes of a group meet at
 POLL_S = 0.1
 
@@ -129,7 +131,7 @@ def main() -> None:
 
 
 def _start(rank: int, processes: int, folder: Path) -> subprocess.Popen[bytes]:
-    threads = int(os.environ.get("OMP_NUM_THREADS") or len(os.sched_getaffinity(0)))
+    threads = int(os.environ.get("OMP_NUM_THREADS") or cores())
     environment = {
         **os.environ,
         "RANK": str(rank),
