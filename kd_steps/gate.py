@@ -6,7 +6,7 @@ from pathlib import Path
 
 from kd_steps.adapters.files import read_document, write_document
 from kd_steps.artifacts import EngineReport, GateVerdict
-from kd_steps.core.evaluation.gates import Limits, gate_verdict
+from kd_steps.core.evaluation.gates import gate_verdict
 from kd_steps.params import load_params
 from kd_steps.stage_entry import run_stage
 
@@ -20,9 +20,8 @@ STYLES = {"pass": "green", "fail": "bold red", "inconclusive": "yellow"}
 def main() -> None:
     """Judge every evaluated engine, write ``metrics/gate.json`` and print the table."""
     knobs = load_params().gate
-    limits = Limits(**knobs.model_dump(exclude={"required_targets"}))
     report = read_document(ENGINES, EngineReport)
-    values = gate_verdict(report.model_dump()["engines"], limits, knobs.required_targets, report.left_out)
+    values = gate_verdict(report.model_dump()["engines"], knobs, knobs.required_targets, report.left_out)
     verdict = GateVerdict.model_validate(values)
     write_document(VERDICT, verdict)
     print_verdict(verdict)

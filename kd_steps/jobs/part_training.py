@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -168,7 +167,7 @@ def few_shot_run(
         shots: pictures of the new parts.
     """
     from kd_steps.adapters.yolo.models import add_classes
-    from kd_steps.adapters.yolo.teach.answering import answer_content, frozen
+    from kd_steps.adapters.yolo.teach.answering import frozen
     from kd_steps.adapters.yolo.teach.distiller import Distillation
     from kd_steps.adapters.yolo.train.recipe import fresh_views_plan, training_run
     from kd_steps.adapters.yolo.train.training_run import NewPartDraws
@@ -176,7 +175,7 @@ def few_shot_run(
 
     few, section = params.few_shot, few_shot_section(params)
     phase = Phase(1.0, few.base_distillation_weight / 2, 0.5, 1.0)  # weights_at doubles both
-    head_alone = replace(answer_content(params), attention=False, pooled=False, max_vectors=0)
+    head_alone = params.cache_logits.model_copy(update={"attention": False, "pooled": False, "max_vectors": 0})
     return training_run(
         params,
         section,

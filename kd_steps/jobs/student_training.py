@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
 
 NOT_OF_THE_TRAINING = {"teacher", "answers", "teacher_choice"}  # keys of `distill` that leave the student as it is
 TAUGHT: tuple[Part, ...] = ("views", "training", "answers", "distillation")
-ASKED = ("score_threshold", "max_anchors", "attention", "pooled", "max_vectors")  # knobs of `cache_logits`
 
 
 @dataclass(frozen=True)
@@ -79,7 +78,7 @@ def cached_lesson(params: Params, prepared: PreparedSet, teacher_folder: Path, c
     distill, knobs, sidecar = params.distill, params.cache_logits, read_sidecar(teacher_folder)
     plan = plan_views(distill.epochs, distill.training.close_mosaic_fraction, knobs.views, knobs.closing_views)
     taught_with = {
-        **{name: getattr(knobs, name) for name in ASKED},
+        **knobs.asked(),
         "views": plan.views,
         "closing_views": plan.closing_views,
         "voices": voices_beside(params, sidecar),
@@ -117,17 +116,15 @@ def own_lesson(params: Params, prepared: PreparedSet) -> Lesson:
     """The student's own moving average as its teacher: no cache, and a new view every epoch."""
     from kd_steps.adapters.data.reader import distillation_set, load_unlabelled
 
-    asked = {name: getattr(params.cache_logits, name) for name in ASKED}
     data = distillation_set(prepared, load_unlabelled())
-    return Lesson(data, partial(_by_its_average, params), None, (), asked, TAUGHT)
+    return Lesson(data, partial(_by_its_average, params), None, (), params.cache_logits.asked(), TAUGHT)
 
 
 def _by_its_average(params: Params, student: Detector) -> Taught:
-    from kd_steps.adapters.yolo.teach.answering import answer_content
     from kd_steps.adapters.yolo.train.recipe import fresh_views_plan
 
-    asked = answer_content(params)
-    lineage = {"taught_by": "ema", "asked": asdict(asked)}
+    asked = params.cache_logits
+    lineage = {"taught_by": "ema", "asked": asked.asked()}
     return Taught(distillation_of(params, student, average=asked), fresh_views_plan(params.distill), lineage)
 
 

@@ -1,21 +1,15 @@
-"""The limits that an engine must keep."""
+"""The limits that an engine must keep, and which engines must pass."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Annotated
 
 from pydantic import Field
 
-from kd_steps.params.types import Fraction, NonNegative, Positive, Section
+from kd_steps.core.evaluation.limits import Limits
 
 
-class Gate(Section):
+@dataclass(frozen=True, kw_only=True)
+class Gate(Limits):
     required_targets: Annotated[list[str], Field(min_length=1)]
-    confidence_level: Annotated[float, Field(gt=0.5, lt=1)]
-    min_map_ratio: NonNegative
-    max_latency_ratio: Positive
-    min_compression_ratio: Positive
-    min_class_ap50: Fraction
-    min_new_class_ap50: Fraction
-    pass_unmeasured_new_classes: bool
-    max_false_alarms_per_picture: NonNegative

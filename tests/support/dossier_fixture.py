@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,6 @@ from prepared import list_classes, write_card
 from kd_steps.adapters.files import write_document
 from kd_steps.artifacts import GateVerdict, PicturesCard
 from kd_steps.core.distill.teacher_choice import judge_capacity, judge_lead
-from kd_steps.core.evaluation.gates import Limits
 from kd_steps.core.evaluation.gates import gate_verdict as core_gate_verdict
 from kd_steps.edge.contract import PreprocessingContract
 from kd_steps.edge.manifest import Golden, Manifest, digest_of, this_machine
@@ -81,10 +81,9 @@ def _teacher_choice() -> dict[str, Any]:
 def gate_verdict(passed: bool = True, optional_fails: bool = False) -> dict[str, Any]:
     """What the real gate says of :func:`engines_metrics`: limits of the real ``params.yaml``, two targets required."""
     given = {"required_targets": ["onnx-fp32", "openvino-fp16"], "max_latency_ratio": 0.5}
-    knobs = load_params(REPOSITORY / "params.yaml").gate.model_copy(update=given)
-    limits = Limits(**knobs.model_dump(exclude={"required_targets"}))
+    knobs = replace(load_params(REPOSITORY / "params.yaml").gate, **given)
     engines = engines_metrics(passed, optional_fails)["engines"]
-    return GateVerdict.model_validate(core_gate_verdict(engines, limits, knobs.required_targets)).model_dump(
+    return GateVerdict.model_validate(core_gate_verdict(engines, knobs, knobs.required_targets)).model_dump(
         mode="json", by_alias=True
     )
 

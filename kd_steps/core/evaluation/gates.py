@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 from kd_steps.core.evaluation.intervals import Interval
+from kd_steps.core.evaluation.limits import Limits
 
 Verdict = Literal["pass", "fail", "inconclusive"]
 SEVERITY: dict[Verdict, int] = {"pass": 0, "inconclusive": 1, "fail": 2}
@@ -21,31 +22,6 @@ REFERENCES = ("teacher", "base_student")  # roles that never ship
 HERE = "here"  # else, the name of the bundle from the machine where an engine was measured
 AGAIN_HERE = "`rm -r evaluation/bundles && dvc repro -f -s evaluate && dvc repro`"
 AGAIN_THERE = "`python -m kd_steps.edge measure` there"
-
-
-@dataclass(frozen=True)
-class Limits:
-    """What an engine must keep; the gate section of ``params.yaml`` says why.
-
-    Attributes:
-        confidence_level: of every interval, such as 0.95.
-        min_map_ratio: least mAP50-95 as a share of the teacher's.
-        max_latency_ratio: largest paired total latency as a share of the teacher's.
-        min_compression_ratio: least teacher parameters for one of the engine's.
-        min_class_ap50: least AP50 of every base class.
-        min_new_class_ap50: least AP50 of every new class.
-        pass_unmeasured_new_classes: whether a new class without test objects may pass unmeasured.
-        max_false_alarms_per_picture: most detections on a defect-free picture, in the mean.
-    """
-
-    confidence_level: float
-    min_map_ratio: float
-    max_latency_ratio: float
-    min_compression_ratio: float
-    min_class_ap50: float
-    min_new_class_ap50: float
-    pass_unmeasured_new_classes: bool
-    max_false_alarms_per_picture: float
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from answer_content import content
 from heads_fixture import student
 from trainer_fixture import PoisonedAnswers, rows_of, training_of
 
@@ -116,9 +117,9 @@ def broken(outputs, **changes):
 )
 def test_a_teacher_that_answers_no_numbers_does_not_pass_for_one_that_sees_nothing(changes, told):
     from kd_steps.adapters.yolo.guards import NotFiniteError
-    from kd_steps.adapters.yolo.teach.teacher import AnswerContent, targets_of
+    from kd_steps.adapters.yolo.teach.teacher import targets_of
 
-    asked, sound = AnswerContent(0.01, 300), student()
+    asked, sound = content(), student()
     with pytest.raises(NotFiniteError, match=rf"the teacher's answer is not finite \({told}\).*precision: fp32"):
         targets_of(broken(sound, **changes), [0] * 3, asked)
     with pytest.raises(NotFiniteError, match="features of its neck"):

@@ -9,8 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kd_steps.core.evaluation.gates import AGAIN_HERE, AGAIN_THERE, SEVERITY, Limits, engine_rules, gate_verdict, judge
+from kd_steps.core.evaluation.gates import AGAIN_HERE, AGAIN_THERE, SEVERITY, engine_rules, gate_verdict, judge
 from kd_steps.core.evaluation.intervals import Interval
+from kd_steps.core.evaluation.limits import Limits
 
 LIMITS = Limits(
     confidence_level=0.95,

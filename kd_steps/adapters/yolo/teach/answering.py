@@ -13,7 +13,7 @@ from kd_steps.adapters.sidecar import WEIGHTS, Sidecar, read_sidecar, voices_bes
 from kd_steps.adapters.yolo.hardware import hardware, keep_in_memory
 from kd_steps.adapters.yolo.models import head_geometry, load_weights, neck_channels
 from kd_steps.adapters.yolo.teach.ensemble import TeacherEnsemble, require_same_heads
-from kd_steps.adapters.yolo.teach.teacher import AnswerContent, FrozenTeacher, Teacher
+from kd_steps.adapters.yolo.teach.teacher import FrozenTeacher, Teacher
 from kd_steps.adapters.yolo.views import ViewDataset
 from kd_steps.core.cache.header import CacheHeader
 from kd_steps.core.data.sample import LabelledImage
@@ -22,6 +22,7 @@ from kd_steps.core.detect.views import ViewPlan, plan_views
 from kd_steps.core.recipe import recipe_of
 from kd_steps.edge.contract import canonical_digest, require_same
 from kd_steps.params import Params
+from kd_steps.params.cache_logits import AnswerContent
 
 LIBRARIES = ("ultralytics", "torch", "numpy", "opencv-python-headless")  # they make the pixels and the answers
 
@@ -48,13 +49,7 @@ def trained(params: Params, folder: Path) -> tuple[Sidecar, DetectionModel]:
 def frozen(params: Params, model: DetectionModel, asked: AnswerContent | None = None) -> FrozenTeacher:
     """A detector that only answers; unless told otherwise, what the cache keeps."""
     machine = hardware(params)
-    return FrozenTeacher(model, machine.torch_device, machine.precision, asked or answer_content(params))
-
-
-def answer_content(params: Params) -> AnswerContent:
-    """What ``cache_logits`` asks of whoever answers."""
-    cache = params.cache_logits
-    return AnswerContent(cache.score_threshold, cache.max_anchors, cache.attention, cache.pooled, cache.max_vectors)
+    return FrozenTeacher(model, machine.torch_device, machine.precision, asked or params.cache_logits)
 
 
 def asked_teacher(
@@ -140,11 +135,7 @@ def cache_header(
         two_branches=head.end2end and not voices_beside(params, teacher),
         cells=tuple((imgsz_px // stride) ** 2 for stride in head.strides_px),
         neck_channels=neck_channels(model),
-        score_threshold=cache.score_threshold,
-        max_anchors=cache.max_anchors,
-        attention=cache.attention,
-        pooled=cache.pooled,
-        max_vectors=cache.max_vectors,
+        **cache.asked(),
         pixels=cache.pixels,
         library_versions=library_versions(),
         recipe=recipe_of("views", "answers"),

@@ -13,7 +13,7 @@ from ultralytics.utils import LOGGER
 from kd_steps.adapters.yolo.models import neck_channels
 from kd_steps.adapters.yolo.precision import Precision
 from kd_steps.adapters.yolo.teach.mean_teacher import MeanTeacher
-from kd_steps.adapters.yolo.teach.teacher import AnswerContent, distillable_outputs
+from kd_steps.adapters.yolo.teach.teacher import distillable_outputs
 from kd_steps.adapters.yolo.train import distributed
 from kd_steps.adapters.yolo.train.soft_loss import SoftLossModule
 from kd_steps.adapters.yolo.views import StoredTargets
@@ -24,6 +24,7 @@ from kd_steps.core.distill.neck_adapters import NeckAdapters
 from kd_steps.core.distill.objective import distillation_terms
 from kd_steps.core.distill.schedule import EpochWeights
 from kd_steps.core.distill.terms import TermWeights
+from kd_steps.params.cache_logits import AnswerContent
 
 
 @dataclass(frozen=True)

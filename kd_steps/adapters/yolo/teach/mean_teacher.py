@@ -7,8 +7,9 @@ from torch import Tensor
 from ultralytics.nn.tasks import DetectionModel
 
 from kd_steps.adapters.yolo.precision import Precision
-from kd_steps.adapters.yolo.teach.teacher import AnswerContent, distillable_outputs, targets_of
+from kd_steps.adapters.yolo.teach.teacher import distillable_outputs, targets_of
 from kd_steps.core.detect.teacher_targets import TargetBatch, batch_targets
+from kd_steps.params.cache_logits import AnswerContent
 
 
 class MeanTeacher:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any, Protocol
 
 import torch
@@ -17,25 +16,7 @@ from kd_steps.core.detect.answers import Answer, sparse_answers
 from kd_steps.core.detect.neck import neck_answers
 from kd_steps.core.detect.outputs import BranchOutputs, DetectorOutputs
 from kd_steps.core.detect.teacher_targets import TargetBatch, TeacherTargets, batch_targets
-
-
-@dataclass(frozen=True)
-class AnswerContent:
-    """What a teacher is asked.
-
-    Attributes:
-        score_threshold: least top class score of a kept anchor.
-        max_anchors: most anchors kept a view.
-        attention: whether attention maps are asked for.
-        pooled: whether pooled channels are asked for.
-        max_vectors: most neck vectors a view.
-    """
-
-    score_threshold: float
-    max_anchors: int
-    attention: bool = False
-    pooled: bool = False
-    max_vectors: int = 0
+from kd_steps.params.cache_logits import AnswerContent
 
 
 class Teacher(Protocol):

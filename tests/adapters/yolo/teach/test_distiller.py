@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from answer_content import content
 from pickle_modules import modules_in
 from trainer_fixture import training_of
 from training_fixture import CLASSES, decided_model
@@ -35,10 +36,10 @@ def teacher_of(terms=EVERY_TERM, weights_at=always, **settings):
     from kd_steps.adapters.yolo.models import neck_channels
     from kd_steps.adapters.yolo.precision import Precision
     from kd_steps.adapters.yolo.teach.distiller import Distillation
-    from kd_steps.adapters.yolo.teach.teacher import AnswerContent, FrozenTeacher
+    from kd_steps.adapters.yolo.teach.teacher import FrozenTeacher
 
-    model, content = decided_model(9), AnswerContent(0.01, 300, attention=True, pooled=True, max_vectors=84)
-    live = FrozenTeacher(model, torch.device("cpu"), Precision("fp32", channels_last=False), content).answer
+    model, asked = decided_model(9), content(attention=True, pooled=True, max_vectors=84)
+    live = FrozenTeacher(model, torch.device("cpu"), Precision("fp32", channels_last=False), asked).answer
     return Distillation(terms, weights_at, live=live, teacher_channels=neck_channels(model), **settings)
 
 

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from answer_content import content
 from training_fixture import decided_model
 
 from kd_steps.core.detect.ensemble import EnsembleMember
@@ -18,22 +19,21 @@ def views(count=3):
     return torch.randint(0, 256, (count, 3, 64, 64), dtype=torch.uint8, generator=generator)
 
 
-def frozen(model, **content):
+def frozen(model, **asked):
     from kd_steps.adapters.yolo.precision import Precision
-    from kd_steps.adapters.yolo.teach.teacher import AnswerContent, FrozenTeacher
+    from kd_steps.adapters.yolo.teach.teacher import FrozenTeacher
 
-    content = {"score_threshold": 0.01, "max_anchors": 300, **content}
-    return FrozenTeacher(model, CPU, Precision("fp32", channels_last=False), AnswerContent(**content))
+    return FrozenTeacher(model, CPU, Precision("fp32", channels_last=False), content(**asked))
 
 
-def ensemble(models, weights=(1.0, 1.0), classes=((), ()), **content):
+def ensemble(models, weights=(1.0, 1.0), classes=((), ()), **asked):
     from kd_steps.adapters.yolo.teach.ensemble import TeacherEnsemble
 
     members = [
         EnsembleMember(f"t{number}", tuple(model.names.values()), weight, own)
         for number, (model, weight, own) in enumerate(zip(models, weights, classes, strict=True))
     ]
-    return TeacherEnsemble([frozen(model, **content) for model in models], members)
+    return TeacherEnsemble([frozen(model, **asked) for model in models], members)
 
 
 def test_a_teacher_beside_itself_says_what_it_says_alone():

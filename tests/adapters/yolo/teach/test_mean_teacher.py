@@ -2,11 +2,10 @@
 
 import pytest
 import torch
+from answer_content import content
 from training_fixture import decided_model
 
 pytestmark = pytest.mark.slow
-
-CONTENT = {"score_threshold": 0.01, "max_anchors": 300, "attention": True}
 
 
 def images():
@@ -17,10 +16,10 @@ def teachers(model):
     """The model as mean teacher, and frozen."""
     from kd_steps.adapters.yolo.precision import Precision
     from kd_steps.adapters.yolo.teach.mean_teacher import MeanTeacher
-    from kd_steps.adapters.yolo.teach.teacher import AnswerContent, FrozenTeacher
+    from kd_steps.adapters.yolo.teach.teacher import FrozenTeacher
 
-    precision, content = Precision("fp32", channels_last=False), AnswerContent(**CONTENT)
-    return MeanTeacher(model, precision, content), FrozenTeacher(model, torch.device("cpu"), precision, content)
+    precision, asked = Precision("fp32", channels_last=False), content(attention=True)
+    return MeanTeacher(model, precision, asked), FrozenTeacher(model, torch.device("cpu"), precision, asked)
 
 
 @pytest.mark.parametrize("architecture", [None, "yolo26n.yaml"])

@@ -6,6 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from answer_content import content
 from cache_fixture import FULL
 from training_fixture import decided_model
 
@@ -35,11 +36,11 @@ def views():
     )
 
 
-def teacher(model, name="fp32", threshold=0.01, most=300, **content):
+def teacher(model, name="fp32", threshold=0.01, most=300, **more):
     from kd_steps.adapters.yolo.precision import Precision
-    from kd_steps.adapters.yolo.teach.teacher import AnswerContent, FrozenTeacher
+    from kd_steps.adapters.yolo.teach.teacher import FrozenTeacher
 
-    return FrozenTeacher(model, CPU, Precision(name, channels_last=True), AnswerContent(threshold, most, **content))
+    return FrozenTeacher(model, CPU, Precision(name, channels_last=True), content(threshold, most, **more))
 
 
 def header(model):

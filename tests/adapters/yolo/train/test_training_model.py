@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from answer_content import content
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
@@ -26,11 +27,11 @@ def model_in_training(architecture=None, weights=LABELS_ALONE):
 
     from kd_steps.adapters.yolo.precision import Precision
     from kd_steps.adapters.yolo.teach.distiller import Distillation, Distiller
-    from kd_steps.adapters.yolo.teach.teacher import AnswerContent, FrozenTeacher
+    from kd_steps.adapters.yolo.teach.teacher import FrozenTeacher
     from kd_steps.adapters.yolo.train.training_model import TrainingModel
 
     model, precision = decided_model(5, architecture=architecture), Precision("fp32", channels_last=False)
-    teacher = FrozenTeacher(decided_model(9), torch.device("cpu"), precision, AnswerContent(0.01, 300))
+    teacher = FrozenTeacher(decided_model(9), torch.device("cpu"), precision, content())
     model.__class__ = TrainingModel
     model.args, model.criterion, model.precision = get_cfg(), None, precision
     distillation = Distillation(TermWeights(class_weight=1.0), lambda _: weights, live=teacher.answer)
