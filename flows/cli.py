@@ -12,6 +12,7 @@ from typing import Annotated, Any, TypeVar
 import typer
 
 from flows import verdict
+from kd_steps.artifacts import paths
 from kd_steps.stage_entry import set_environment
 
 TABLE_WIDTH = 120
@@ -108,7 +109,7 @@ def summary() -> None:
     else:
         console.print("\nNo engine is registered.", style="bold")
     console.print("\nWhere to look next", style="bold")
-    console.print(f"  dossier:           {(root / verdict.DOSSIER).resolve().as_uri()}", markup=False, soft_wrap=True)
+    console.print(f"  dossier:           {(root / paths.DOSSIER).resolve().as_uri()}", markup=False, soft_wrap=True)
     console.print("  MLflow and Prefect: make ui", markup=False)
 
 
@@ -164,7 +165,6 @@ def _require_project() -> None:
 
 def require_ledger() -> None:
     """List the classes of the source where the product has no ledger of classes yet."""
-    from kd_steps.artifacts import ledger_path
     from kd_steps.params import ParamsError, load_params
 
     try:
@@ -172,7 +172,7 @@ def require_ledger() -> None:
     except ParamsError as error:
         typer.echo(f"error: {error}", err=True)
         raise typer.Exit(1) from error
-    if not ledger_path(product).exists():
+    if not paths.ledger(product).exists():
         _start("class_tool", "add", "--from-source")
 
 

@@ -5,39 +5,30 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TypeVar
 
-from pydantic import ValidationError
-
-from kd_steps.artifacts import Document, GateRule, GateVerdict, Receipt
+from kd_steps.artifacts import Document, GateRule, GateVerdict, Receipt, paths
 
 D = TypeVar("D", bound=Document)
 
-GATE, RECEIPT, DOSSIER = Path("metrics/gate.json"), Path("metrics/registration.json"), Path("report/index.html")
 COLUMNS = ("target", "name", "verdict", "value", "low", "high", "limit", "n")
 
 
 def read_gate(root: Path) -> GateVerdict | None:
     """The gate's verdict on a project, or None where it has not given one."""
-    return _read(root, GATE, GateVerdict)
+    return _read(root / paths.GATE, GateVerdict)
 
 
 def read_receipt(root: Path) -> Receipt | None:
     """What a project has registered, or None where that is nothing."""
-    return _read(root, RECEIPT, Receipt)
+    return _read(root / paths.RECEIPT, Receipt)
 
 
-def _read(root: Path, path: Path, kind: type[D]) -> D | None:
+def _read(path: Path, kind: type[D]) -> D | None:
     """A document of the project, or None where no stage has written it.
 
     Raises:
         ValueError: it is damaged, or of another version.
     """
-    try:
-        return kind.model_validate_json((root / path).read_bytes())
-    except FileNotFoundError:
-        return None
-    except ValidationError as error:
-        faults = "; ".join(f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}" for fault in error.errors()[:3])
-        raise ValueError(f"{path}: {faults}; `dvc repro` makes it again") from error
+    return kind.read(path) if path.is_file() else None
 
 
 def failing_lines(gate: GateVerdict) -> list[str]:
@@ -63,7 +54,7 @@ def markdown(root: Path, outcomes: dict[str, str]) -> str:
     if gate:
         parts += [f"# Gate: {'passed' if gate.passed else 'not passed'}", *gate.summary]
         parts.append(_table(COLUMNS, [rule_cells(rule) for rule in gate.rules]))
-    parts += ["# Where to look", f"- Dossier: `{(root / DOSSIER).resolve()}`"]
+    parts += ["# Where to look", f"- Dossier: `{(root / paths.DOSSIER).resolve()}`"]
     if receipt and gate and gate.passed:
         uri = receipt.tracking_uri
         parts.append(

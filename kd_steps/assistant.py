@@ -6,15 +6,13 @@ Only as many of these stages exist as ``assistant.chain`` of params.yaml has nam
 from __future__ import annotations
 
 import sys
-from pathlib import Path
 
 from kd_steps.adapters.files import write_json
 from kd_steps.adapters.training_log import write_losses
-from kd_steps.jobs.chain import CACHES, params_of_assistant
+from kd_steps.artifacts import paths
+from kd_steps.jobs.chain import params_of_assistant
 from kd_steps.params import load_params
 from kd_steps.stage_entry import run_stage
-
-MODELS = Path("models")
 
 
 def main() -> None:
@@ -28,14 +26,14 @@ def main() -> None:
 
     name = named()
     params, prepared = params_of_assistant(load_params(), name), load_prepared()
-    teacher, cache = MODELS / params.distill.teacher, CACHES / name
+    teacher, cache = paths.MODELS / params.distill.teacher, paths.assistant_cache(name)
     model = initial_model(params.distill, None, prepared.classes, params.seed)
     print(judge_size(params, read_sidecar(teacher), model).text)  # noqa: T201
     filled = fill_cache(params, teacher, cache)
-    folder = MODELS / "assistants" / name
+    folder = paths.assistant(name)
     measured = train_student(params, prepared, cached_lesson(params, prepared, teacher, cache), folder, "assistant")
-    write_losses(folder / "results.csv", Path(f"plots/assistants/{name}.csv"))
-    write_json(Path(f"metrics/assistants/{name}.json"), {**measured, "cache": filled})
+    write_losses(folder / paths.TRAINING_LOG, paths.assistant_losses(name))
+    write_json(paths.assistant_scores(name), {**measured, "cache": filled})
 
 
 def named() -> str:

@@ -2,25 +2,22 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from kd_steps.adapters.files import write_json
+from kd_steps.artifacts import paths
 from kd_steps.jobs.cache_filling import fill_cache, leave_empty
 from kd_steps.params import load_params
 from kd_steps.stage_entry import run_stage
-
-FOLDER, MODELS = Path("data/cache"), Path("models")
 
 
 def main() -> None:
     """Fill the cache, or what a kill left missing in it; a student that is its own teacher needs none."""
     params = load_params()
     if params.distill.answers == "ema":
-        print(f"{FOLDER}: distill.answers is ema, the student's own average answers live: no cache is built")  # noqa: T201
-        measured = leave_empty(FOLDER)
+        print(f"{paths.CACHE}: distill.answers is ema, the student's own average answers live: no cache is built")  # noqa: T201
+        measured = leave_empty(paths.CACHE)
     else:
-        measured = fill_cache(params, MODELS / params.distill.teacher, FOLDER)
-    write_json(Path("metrics/cache.json"), measured)
+        measured = fill_cache(params, paths.MODELS / params.distill.teacher, paths.CACHE)
+    write_json(paths.CACHE_FACTS, measured)
 
 
 if __name__ == "__main__":

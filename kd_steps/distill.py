@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from kd_steps.adapters.files import write_json
 from kd_steps.adapters.training_log import write_losses
+from kd_steps.artifacts import paths
 from kd_steps.jobs.student_training import cached_lesson, own_lesson, train_student
 from kd_steps.params import load_params
 from kd_steps.stage_entry import run_stage
-
-FOLDER, MODELS = Path("models/student"), Path("models")
-CACHE = Path("data/cache")
-CURVES = Path("plots/distill.csv")
 
 
 def main() -> None:
@@ -23,16 +18,16 @@ def main() -> None:
     from kd_steps.jobs.preflight import judge_teacher, own_verdict, refuse_weak, verdict_lines
 
     params, prepared = load_params(), load_prepared()
-    teacher, own = MODELS / params.distill.teacher, params.distill.answers == "ema"
+    teacher, own = paths.MODELS / params.distill.teacher, params.distill.answers == "ema"
     model = initial_model(params.distill, None, prepared.classes, params.seed)
     verdict = own_verdict() if own else judge_teacher(params, read_sidecar(teacher), model)
     print("\n".join(verdict_lines(verdict)))  # noqa: T201
-    write_json(Path("metrics/teacher_choice.json"), verdict)
+    write_json(paths.TEACHER_CHOICE, verdict)
     refuse_weak(params, verdict)
-    lesson = own_lesson(params, prepared) if own else cached_lesson(params, prepared, teacher, CACHE)
-    measured = train_student(params, prepared, lesson, FOLDER, "student")
-    write_losses(FOLDER / "results.csv", CURVES)
-    write_json(Path("metrics/distill.json"), measured)
+    lesson = own_lesson(params, prepared) if own else cached_lesson(params, prepared, teacher, paths.CACHE)
+    measured = train_student(params, prepared, lesson, paths.STUDENT, "student")
+    write_losses(paths.STUDENT / paths.TRAINING_LOG, paths.STUDENT_LOSSES)
+    write_json(paths.STUDENT_SCORES, measured)
 
 
 if __name__ == "__main__":

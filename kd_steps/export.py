@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
+from kd_steps.artifacts import paths
 from kd_steps.params import load_params
 from kd_steps.stage_entry import run_stage
 
@@ -14,9 +13,9 @@ def main() -> None:
     from kd_steps.jobs.build_engines import Models, build_engines
 
     params = load_params()
-    models = Models(Path("models/teacher"), Path("models/few_shot"), Path("models/student"))
+    models = Models(paths.TEACHER, paths.FEW_SHOT, paths.STUDENT)
     ledger = load_ledger(params.product)
-    build_engines(Path("data/prepared"), models, ledger, Path("models/engines"), params.export, params.seed)
+    build_engines(paths.PREPARED, models, ledger, paths.ENGINES, params.export, params.seed)
 
 
 if __name__ == "__main__":

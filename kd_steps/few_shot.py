@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import shutil
-from pathlib import Path
 
 from kd_steps.adapters.data.ledger import load_ledger
 from kd_steps.adapters.data.part_sets import read_part_sets
 from kd_steps.adapters.files import write_json
-from kd_steps.artifacts import ledger_path
+from kd_steps.artifacts import paths
 from kd_steps.core.data.ledger import by_number
-from kd_steps.jobs.part_training import FOLDER, STUDENT, labelled_shots, teach
+from kd_steps.jobs.part_training import labelled_shots, teach
 from kd_steps.jobs.train import Network
 from kd_steps.params import load_params
 from kd_steps.stage_entry import run_stage
-
-NEW_PARTS = Path("data/new_parts")
 
 
 def main() -> None:
@@ -23,9 +20,9 @@ def main() -> None:
     from kd_steps.adapters.data.reader import load_prepared
     from kd_steps.adapters.sidecar import WEIGHTS, read_sidecar
 
-    params, prepared, student = load_params(), load_prepared(), read_sidecar(STUDENT)
+    params, prepared, student = load_params(), load_prepared(), read_sidecar(paths.STUDENT)
     ledger = load_ledger(params.product)
-    sets = read_part_sets(NEW_PARTS, ledger, str(ledger_path(params.product)))
+    sets = read_part_sets(paths.NEW_PARTS, ledger, str(paths.ledger(params.product)))
     named = {name for part in sets if part.pictures and not part.fault for name in part.classes}
     classes = (*student.classes, *by_number(named - {*student.classes}, ledger))
     new_classes = classes[len(student.classes) :]
@@ -33,17 +30,17 @@ def main() -> None:
     if new_classes and shots:
         measured = teach(params, prepared, student, classes, shots)
     else:
-        shutil.rmtree(FOLDER, ignore_errors=True)
-        FOLDER.mkdir(parents=True)
-        shutil.copyfile(STUDENT / WEIGHTS, FOLDER / WEIGHTS)
-        shutil.copyfile(STUDENT / "results.csv", FOLDER / "results.csv")
+        shutil.rmtree(paths.FEW_SHOT, ignore_errors=True)
+        paths.FEW_SHOT.mkdir(parents=True)
+        shutil.copyfile(paths.STUDENT / WEIGHTS, paths.FEW_SHOT / WEIGHTS)
+        shutil.copyfile(paths.STUDENT / paths.TRAINING_LOG, paths.FEW_SHOT / paths.TRAINING_LOG)
         lineage = {**student.lineage, "student_sha256": student.sha256}
         network = Network("few_shot", student.model, student.classes, (), student.contract, student.dataset_digest)
-        network.write_sidecar(FOLDER, student.parameters, student.training, lineage)
+        network.write_sidecar(paths.FEW_SHOT, student.parameters, student.training, lineage)
         measured = {"epochs": 0}
-        print(f"{NEW_PARTS}: no new parts; the student is handed on as it is")  # noqa: T201
+        print(f"{paths.NEW_PARTS}: no new parts; the student is handed on as it is")  # noqa: T201
     per_class = {name: sum(int((s.class_ids == classes.index(name)).any()) for s in shots) for name in new_classes}
-    write_json(Path("metrics/few_shot.json"), {"new_classes": list(new_classes), "shots": per_class, **measured})
+    write_json(paths.FEW_SHOT_SCORES, {"new_classes": list(new_classes), "shots": per_class, **measured})
 
 
 if __name__ == "__main__":

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
-from kd_steps.adapters.files import read_document, write_document
-from kd_steps.artifacts import EngineReport, GateVerdict
+from kd_steps.adapters.files import write_document
+from kd_steps.artifacts import EngineReport, GateVerdict, paths
 from kd_steps.core.evaluation.gates import gate_verdict
 from kd_steps.params import load_params
 from kd_steps.stage_entry import run_stage
 
-ENGINES = Path("metrics/engines.json")
-VERDICT = Path("metrics/gate.json")
 TABLE_WIDTH = 110
 DIGITS = 12  # of a digest, enough for people
 STYLES = {"pass": "green", "fail": "bold red", "inconclusive": "yellow"}
@@ -20,10 +16,10 @@ STYLES = {"pass": "green", "fail": "bold red", "inconclusive": "yellow"}
 def main() -> None:
     """Judge every evaluated engine, write ``metrics/gate.json`` and print the table."""
     knobs = load_params().gate
-    report = read_document(ENGINES, EngineReport)
+    report = EngineReport.read(paths.ENGINE_REPORT)
     values = gate_verdict(report.model_dump()["engines"], knobs, knobs.required_targets, report.left_out)
     verdict = GateVerdict.model_validate(values)
-    write_document(VERDICT, verdict)
+    write_document(paths.GATE, verdict)
     print_verdict(verdict)
 
 

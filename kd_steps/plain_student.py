@@ -6,13 +6,11 @@ Only as many of these stages exist as ``plain_student.seeds`` of params.yaml has
 from __future__ import annotations
 
 import sys
-from pathlib import Path
 
 from kd_steps.adapters.files import write_json
+from kd_steps.artifacts import paths
 from kd_steps.params import load_params
 from kd_steps.stage_entry import run_stage
-
-FOLDER, SCORES = Path("models/plain_student"), Path("metrics/alone")
 
 
 def main() -> None:
@@ -22,9 +20,9 @@ def main() -> None:
 
     seed = named()
     params, prepared = load_params().model_copy(update={"seed": seed}), load_prepared()
-    folder = FOLDER / str(seed)
+    folder = paths.plain_student(seed)
     measured = train_student(params, prepared, plain_lesson(params, prepared), folder, "plain_student")
-    write_json(SCORES / f"student_{seed}.json", measured)
+    write_json(paths.plain_student_scores(seed), measured)
 
 
 def named() -> int:

@@ -9,7 +9,7 @@ from tqdm import tqdm
 
 from kd_steps.adapters.data.ledger import load_ledger
 from kd_steps.adapters.files import swap_folder, write_document
-from kd_steps.artifacts import DATASET_CARD, DatasetCard, NumberedClass, ledger_path
+from kd_steps.artifacts import DatasetCard, NumberedClass, paths
 from kd_steps.core.data.held_out import check_known
 from kd_steps.core.data.listed_source import held_out_in_service, listed_source
 from kd_steps.core.data.plan import plan_set
@@ -20,8 +20,6 @@ from kd_steps.jobs.source import add_unlabelled, load_source
 from kd_steps.params import load_params
 from kd_steps.stage_entry import run_stage
 
-PREPARED, WITHOUT_LABELS = Path("data/prepared"), Path("data/unlabelled")
-HELD_OUT = Path("data/new_parts/held_out")
 STAGING = Path(".retort/prepare")
 
 
@@ -30,7 +28,7 @@ def main() -> None:
     params = load_params()
     new_parts, splits = params.prepare.new_parts, params.prepare.splits
     source, ledger = load_source(params), load_ledger(params.product)
-    source = listed_source(source, ledger, str(ledger_path(params.product)))
+    source = listed_source(source, ledger, str(paths.ledger(params.product)))
     held_out = held_out_in_service(new_parts.classes, ledger)
     check_known(held_out, source.classes)
     source = add_unlabelled(source, params)
@@ -47,15 +45,17 @@ def main() -> None:
         for names in (plan.classes, plan.new_classes)
     )
     card = DatasetCard(source=params.prepare.source.kind, classes=classes, new_classes=new_classes, **base.model_dump())
-    write_document(STAGING / "prepared" / DATASET_CARD, card)
-    write_document(STAGING / "unlabelled" / DATASET_CARD, unlabelled)
-    for folder in (PREPARED, WITHOUT_LABELS, HELD_OUT):
+    write_document(STAGING / paths.PREPARED.name / paths.DATASET_CARD, card)
+    write_document(STAGING / paths.UNLABELLED.name / paths.DATASET_CARD, unlabelled)
+    for folder in (paths.PREPARED, paths.UNLABELLED, paths.HELD_OUT_SHOTS):
         swap_folder(STAGING / folder.name, folder)
     shutil.rmtree(STAGING)
     for warning in (*plan.warnings, *plan.unlabelled_warnings):
         tqdm.write(f"warning: {warning}")
     counts = ", ".join(f"{n} {split}" for split, n in {**base.images, **unlabelled.images}.items())
-    tqdm.write(f"{PREPARED}: {counts} pictures; {HELD_OUT}: {len(plan.shots)} shots of {plan.new_classes}")
+    tqdm.write(
+        f"{paths.PREPARED}: {counts} pictures; {paths.HELD_OUT_SHOTS}: {len(plan.shots)} shots of {plan.new_classes}"
+    )
 
 
 if __name__ == "__main__":

@@ -7,10 +7,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from kd_steps.artifacts import paths
 from kd_steps.params import load_params
 from kd_steps.stage_entry import run_stage
-
-RECEIPT = Path("metrics/registration.json")
 
 
 def main() -> None:
@@ -20,10 +19,10 @@ def main() -> None:
     from kd_steps.jobs.released_classes import keep_released
 
     params = load_params()
-    RECEIPT.unlink(missing_ok=True)  # an old success must not outlive a new failure
+    paths.RECEIPT.unlink(missing_ok=True)  # an old success must not outlive a new failure
     receipt = register_releases(Path.cwd(), params)
     keep_released(params.product)
-    write_document(RECEIPT, receipt)
+    write_document(paths.RECEIPT, receipt)
 
 
 if __name__ == "__main__":

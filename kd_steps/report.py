@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
+from kd_steps.artifacts import paths
 from kd_steps.params import load_params
 from kd_steps.stage_entry import run_stage
 
@@ -13,7 +12,7 @@ def main() -> None:
     from kd_steps.adapters.report.dossier import write_dossier
     from kd_steps.jobs.dossier_findings import gather_findings
 
-    write_dossier(Path("report/index.html"), gather_findings(load_params()))
+    write_dossier(paths.DOSSIER, gather_findings(load_params()))
 
 
 if __name__ == "__main__":

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from kd_steps.adapters.files import write_json
+from kd_steps.artifacts import paths
 from kd_steps.core.recipe import recipe_of
 from kd_steps.jobs.fingerprint import Fingerprint, own_architecture, releases, that_count
 from kd_steps.jobs.train import Fitting, Network, model_name, train_once
@@ -16,8 +16,6 @@ from kd_steps.stage_entry import run_stage
 if TYPE_CHECKING:
     from kd_steps.adapters.data.reader import PreparedSet
     from kd_steps.edge.contract import PreprocessingContract
-
-FOLDER = Path("models/teacher")
 
 
 def main() -> None:
@@ -30,8 +28,8 @@ def main() -> None:
     made_of = fingerprint(params, prepared, contract)
     name = model_name(section, section.weights)
     network = Network("teacher", name, prepared.classes, (), contract, prepared.digest)
-    measured = train_once(FOLDER, made_of, network, partial(ready, params, prepared, contract))
-    write_json(Path("metrics/alone/teacher.json"), measured)
+    measured = train_once(paths.TEACHER, made_of, network, partial(ready, params, prepared, contract))
+    write_json(paths.TEACHER_SCORES, measured)
 
 
 def fingerprint(params: Params, prepared: PreparedSet, contract: PreprocessingContract) -> Fingerprint:
@@ -78,14 +76,14 @@ def ready(params: Params, prepared: PreparedSet, contract: PreprocessingContract
         prepared.split("val"),
         fresh_views_plan(section),
         contract.augmentation_digest,
-        FOLDER,
+        paths.TEACHER,
     )
 
     def fit() -> dict[str, object]:
         if as_it_is:
-            save_weights(model, FOLDER / WEIGHTS)
+            save_weights(model, paths.TEACHER / WEIGHTS)
             return validation_scores(run)
-        return finish(run, train(run), FOLDER / WEIGHTS)
+        return finish(run, train(run), paths.TEACHER / WEIGHTS)
 
     lineage = {"weights": params.train_teacher.weights, "weights_sha256": params.train_teacher.weights_sha256}
     return Fitting(fit, model.yaml, parameter_count(model), lineage)

@@ -21,8 +21,8 @@ from training_fixture import (
     write_training_project,
 )
 
-from kd_steps.adapters.files import read_json
 from kd_steps.adapters.sidecar import read_sidecar
+from kd_steps.artifacts import read_json
 from kd_steps.jobs.chain import params_of_assistant
 from kd_steps.params import load_params
 from kd_steps.params.assistant import AssistantStep

@@ -6,7 +6,7 @@ from training_fixture import CLASSES, run_stage_in, write_model, write_training_
 from typer.testing import CliRunner
 
 from kd_steps.adapters.data.ledger import load_ledger
-from kd_steps.adapters.files import read_json
+from kd_steps.artifacts import read_json
 from kd_steps.edge.manifest import read_manifest
 from kd_steps.jobs.build_engines import read_network
 from kd_steps.jobs.class_tool import app

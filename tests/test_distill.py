@@ -22,8 +22,9 @@ from training_fixture import (
 )
 
 from kd_steps import cache_logits, distill
-from kd_steps.adapters.files import read_json, write_json
+from kd_steps.adapters.files import write_json
 from kd_steps.adapters.sidecar import read_sidecar
+from kd_steps.artifacts import read_json
 from kd_steps.jobs.student_training import distillation_of
 
 pytestmark = pytest.mark.slow

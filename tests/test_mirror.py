@@ -7,7 +7,7 @@ import pytest
 
 REPOSITORY = Path(__file__).parents[1]
 TESTS = REPOSITORY / "tests"
-KINDS = ("adapters", "core", "edge", "jobs", "params", "flows")
+KINDS = ("adapters", "artifacts", "core", "edge", "jobs", "params", "flows")
 
 # Modules and packages without test files of their own → the file or folder that tests them. Types and records have
 # nothing to test but their use; of several builders or faults one file holds what is the same for all.
@@ -58,7 +58,6 @@ ELSEWHERE = {
     "jobs/source": "test_prepare.py",
     "jobs/weight_files": "adapters/mlflow/test_weights.py",
     "params": "params/test_door.py",
-    "artifacts": "adapters/test_documents.py",
     "flows/dag": "flows/test_retrain.py",
     "flows/dvc_process": "flows/test_retrain.py",
     "flows/entry": "edge/test_clean_install.py",

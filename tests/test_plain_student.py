@@ -7,8 +7,9 @@ import pytest
 from training_fixture import CLASSES, TRAINING, stage_environment, write_model, write_params, write_training_project
 
 from kd_steps import distill
-from kd_steps.adapters.files import read_json, write_json
+from kd_steps.adapters.files import write_json
 from kd_steps.adapters.sidecar import read_sidecar
+from kd_steps.artifacts import read_json
 
 pytestmark = pytest.mark.slow
 

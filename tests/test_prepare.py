@@ -16,7 +16,6 @@ from prepare_project import REPOSITORY, check_layout, make_project, prepare, ref
 from prepared import list_classes
 from yolo_folder import LINE, jpeg, make_yolo
 
-from kd_steps.adapters.files import read_document
 from kd_steps.artifacts import DatasetCard
 
 pytestmark = pytest.mark.slow
@@ -111,7 +110,7 @@ def test_columns_follow_the_ledgers_numbers_and_files_tell_both(tmp_path: Path) 
     list_classes(root, ["whisker", "dent", "scratch"])
     prepare(root)
     check_layout(root)
-    card = read_document(root / "data/prepared/dataset.json", DatasetCard)
+    card = DatasetCard.read(root / "data/prepared/dataset.json")
     assert [(known.name, known.number) for known in card.classes] == [("dent", 1), ("scratch", 2)]
     assert (card.task, card.new_classes) == ("detect", ())
 

@@ -22,7 +22,7 @@ from prepared import (
 )
 from validation_project import failure, replace_picture, run_here, save, set_params, tables
 
-from kd_steps.adapters.files import read_json
+from kd_steps.artifacts import read_json
 
 pytestmark = pytest.mark.slow
 

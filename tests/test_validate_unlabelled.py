@@ -9,7 +9,7 @@ import pytest
 from prepared import COUNTS, board, write_project
 from validation_project import failure, replace_picture, run_here, tables
 
-from kd_steps.adapters.files import read_json
+from kd_steps.artifacts import read_json
 
 pytestmark = pytest.mark.slow
 

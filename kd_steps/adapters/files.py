@@ -12,13 +12,9 @@ from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
 from glob import escape
 from pathlib import Path
-from typing import Any, TypeVar
-
-from pydantic import ValidationError
+from typing import Any
 
 from kd_steps.artifacts import Document
-
-D = TypeVar("D", bound=Document)
 
 RANDOM_SIGNS = 8  # of tempfile's names
 
@@ -58,45 +54,9 @@ def write_json(path: Path, values: Any) -> None:
         temporary.write_text(json.dumps(values, indent=2, allow_nan=False) + "\n", encoding="utf-8")
 
 
-def read_json(path: Path) -> Any:
-    """Read JSON.
-
-    Raises:
-        FileNotFoundError: names the file and the command that makes it.
-        ValueError: the file is torn or damaged.
-    """
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise FileNotFoundError(f"{path}: no such file; `dvc repro` makes it") from error
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path}: not valid JSON ({error}); delete it, `dvc repro` makes it again") from error
-
-
 def write_document(path: Path, document: Document) -> None:
     """Write a document of ours atomically, as JSON."""
     write_json(path, document.model_dump(mode="json", by_alias=True))
-
-
-def read_document(path: Path, kind: type[D]) -> D:
-    """Read a document of ours.
-
-    Raises:
-        FileNotFoundError: names the file and the command that makes it.
-        ValueError: the file is damaged, of another kind, or of another version.
-    """
-    values = read_json(path)
-    found = values.get("schema") if isinstance(values, dict) else None
-    if found != kind.SCHEMA:
-        raise ValueError(
-            f"{path}: written as schema {found}, this release reads schema {kind.SCHEMA} of its {kind.__name__}; "
-            "`dvc repro` makes it again"
-        )
-    try:
-        return kind.model_validate_json(path.read_bytes())
-    except ValidationError as error:
-        faults = "; ".join(f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}" for fault in error.errors())
-        raise ValueError(f"{path}: not a {kind.__name__} ({faults}); delete it, `dvc repro` makes it again") from error
 
 
 def files_below(folder: Path, suffixes: Collection[str]) -> list[Path]:

@@ -8,11 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from kd_steps.adapters.files import read_json, sha256_of, write_json
+from kd_steps.adapters.files import sha256_of, write_json
+from kd_steps.artifacts import paths, read_json
 from kd_steps.edge.contract import PreprocessingContract
 from kd_steps.params import Params
 
-WEIGHTS, SIDECAR = "weights.pt", "sidecar.json"
+WEIGHTS, SIDECAR = paths.WEIGHTS, paths.SIDECAR
 
 
 Kind = Literal["teacher", "assistant", "student", "plain_student", "few_shot"]

@@ -16,9 +16,9 @@ from tqdm import tqdm
 from kd_steps.adapters.engines.folder import Network, ParityError, Role, Target, complete_engine
 from kd_steps.adapters.engines.targets import PARENT, TARGETS
 from kd_steps.adapters.engines.targets.onnx_fp32 import build_onnx_fp32
-from kd_steps.adapters.files import read_document, write_document
+from kd_steps.adapters.files import write_document
 from kd_steps.adapters.sidecar import SIDECAR, WEIGHTS, read_sidecar
-from kd_steps.artifacts import DATASET_CARD, LEFT_OUT, DatasetCard, LeftOut
+from kd_steps.artifacts import DatasetCard, LeftOut, paths
 from kd_steps.core.data.ledger import Ledger
 from kd_steps.edge.contract import require_same
 from kd_steps.edge.preprocess import Preprocessor, read_picture
@@ -93,7 +93,7 @@ def build_engines(prepared: Path, models: Models, ledger: Ledger, engines: Path,
                 left_out[target.name] = str(error)
                 tqdm.write(f"warning: {target.name} is left out: {error}")
             progress.update()
-    write_document(engines / LEFT_OUT, LeftOut(reasons=left_out))
+    write_document(engines / paths.LEFT_OUT, LeftOut(reasons=left_out))
 
 
 def build_parent(folder: Path, graph: Path, network: Network, pictures_bgr: Sequence[NDArray[np.uint8]]) -> Golden:
@@ -148,10 +148,10 @@ def picture_paths(prepared: Path, split: str) -> list[Path]:
     if not table.is_file():
         raise FileNotFoundError(f"{table}: no such file; `dvc repro prepare` makes it")
     images = pd.read_parquet(table, columns=["image_id", "split", "path"])
-    paths = images[images["split"] == split].sort_values("image_id")["path"]
-    if paths.empty:
+    pictures = images[images["split"] == split].sort_values("image_id")["path"]
+    if pictures.empty:
         raise ValueError(f"{table}: no picture in the split {split!r}, which export needs")
-    return [prepared / path for path in paths]
+    return [prepared / path for path in pictures]
 
 
 def read_network(folder: Path, role: Role, ledger: Ledger) -> Network:
@@ -181,7 +181,7 @@ def require_names_of_data(prepared: Path, student: Network, sidecar: Path) -> No
     Raises:
         ValueError: they are; names both, and the mend.
     """
-    names = tuple(known.name for known in read_document(prepared / DATASET_CARD, DatasetCard).classes)
+    names = tuple(known.name for known in DatasetCard.read(prepared / paths.DATASET_CARD).classes)
     base = student.classes[: len(student.classes) - len(student.new_classes)]
     if base != names:
         raise ValueError(
@@ -191,17 +191,17 @@ def require_names_of_data(prepared: Path, student: Network, sidecar: Path) -> No
         )
 
 
-def _tensors(paths: Sequence[Path], network: Network) -> Iterator[NDArray[np.float32]]:
+def _tensors(pictures: Sequence[Path], network: Network) -> Iterator[NDArray[np.float32]]:
     """Calibration inputs, one at a time, through the preprocessing of the edge."""
     preprocess = Preprocessor(network.contract)
-    for path in tqdm(paths, desc="calibrate", unit="picture", leave=False):
+    for path in tqdm(pictures, desc="calibrate", unit="picture", leave=False):
         yield preprocess(read_picture(path))[0]
 
 
-def _evenly(paths: Sequence[Path], count: int) -> list[Path]:
-    """``count`` paths spread over the whole list, or all of them."""
-    picked = np.linspace(0, len(paths) - 1, min(count, len(paths))).round().astype(int)
-    return [paths[i] for i in picked]
+def _evenly(pictures: Sequence[Path], count: int) -> list[Path]:
+    """``count`` pictures spread over the whole list, or all of them."""
+    picked = np.linspace(0, len(pictures) - 1, min(count, len(pictures))).round().astype(int)
+    return [pictures[i] for i in picked]
 
 
 def _partial(folder: Path) -> Path:

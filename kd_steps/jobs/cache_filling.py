@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from tqdm import tqdm
 
 from kd_steps.adapters.files import sole_writer, write_json
+from kd_steps.artifacts import paths
 from kd_steps.params import Params
 
 if TYPE_CHECKING:
@@ -81,7 +82,7 @@ def leave_empty(folder: Path) -> dict[str, Any]:
     with sole_writer(folder):
         for old in folder.iterdir():
             old.unlink()
-        write_json(folder / "header.json", {"answers": "ema"})
+        write_json(folder / paths.CACHE_HEADER.name, {"answers": "ema"})
     return {"views": 0, "teacher_forwards": 0, "bytes": 0, "bytes_per_view": 0, "seconds": 0.0}
 
 

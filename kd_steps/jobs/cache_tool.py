@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from kd_steps.artifacts import paths, read_json
 from kd_steps.stage_entry import set_environment
 
 if TYPE_CHECKING:
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
     from kd_steps.core.cache.keys import ViewOfImage
     from kd_steps.params import Params
 
-CACHE, MODELS = Path("data/cache"), Path("models")
 LIMITS = {"class_probability": 1e-3, "box_side_px": 0.05, "kept_score": 1e-3}  # fields of AnswerErrors
 
 
@@ -107,7 +107,7 @@ def verify(sample: int, seed: int, assistant: str | None = None) -> dict[str, An
         params = params_of_assistant(params, assistant)
     elif params.distill.answers == "ema":
         raise ValueError(f"{place}: distill.answers is ema: the student is its own teacher and needs no cache")
-    folder = MODELS / params.distill.teacher
+    folder = paths.MODELS / params.distill.teacher
     made_of = cache_setting(params, load_prepared(), folder)
     header, keys, more = made_of.header, made_of.keys, more_weight_files(params, made_of.sidecar)
     cache, precision = TeacherCache(place, header, keys), hardware(params).precision.name
@@ -133,9 +133,7 @@ def verify(sample: int, seed: int, assistant: str | None = None) -> dict[str, An
 
 
 def _place(assistant: str | None) -> Path:
-    from kd_steps.jobs.chain import CACHES
-
-    return CACHE if assistant is None else CACHES / assistant
+    return paths.CACHE if assistant is None else paths.assistant_cache(assistant)
 
 
 def _drawn(cache: TeacherCache, precision: str, sample: int, seed: int) -> list[int]:
@@ -208,7 +206,6 @@ def info(assistant: str | None = None) -> dict[str, Any]:
         ValueError: there is no cache, or a shard cannot be read.
     """
     from kd_steps.adapters.cache.contents import cache_contents
-    from kd_steps.adapters.files import read_json
     from kd_steps.jobs.chain import params_of_assistant
     from kd_steps.params import load_params
 
@@ -216,7 +213,7 @@ def info(assistant: str | None = None) -> dict[str, Any]:
         params_of_assistant(load_params(), assistant)  # refuses a name that is none
     place = _place(assistant)
     contents = cache_contents(place)
-    notes = {path.parent: read_json(path) for path in sorted(MODELS.glob("**/sidecar.json"))}
+    notes = {path.parent: read_json(path) for path in sorted(paths.MODELS.glob(f"**/{paths.SIDECAR}"))}
     mine = [folder for folder, note in notes.items() if note["sha256"] == contents.header["teacher_sha256"]]
     teacher = f"{mine[0]} ({notes[mine[0]]['model']})" if mine else None
     return {"cache": str(place), **asdict(contents), "teacher": teacher}
@@ -235,7 +232,7 @@ def info_lines(report: dict[str, Any]) -> list[str]:
     facts = {
         "views": f"{report['views']:,}, {header['imgsz_px']} px wide, of {report['pictures']:,} pictures",
         "plan": f"V = {header['views']} mosaic and {header['closing_views']} closing views, seed {header['seed']}",
-        "teacher": f"{report['teacher'] or f'none that lies in {MODELS} now, or several'}, "
+        "teacher": f"{report['teacher'] or f'none that lies in {paths.MODELS} now, or several'}, "
         f"sha256 {header['teacher_sha256'][:12]}",
         "answered in": ", ".join(f"{name} ({count:,} views)" for name, count in report["views_by_precision"].items()),
         "head": f"{len(header['cells'])} levels, {sum(header['cells']):,} anchors, {bins}, {branches}",

@@ -1,13 +1,8 @@
-"""The chain of assistants: what of ``params.yaml`` is one assistant's own, and where its cache lies."""
+"""The chain of assistants: what of ``params.yaml`` is one assistant's own."""
 
 from __future__ import annotations
 
-from pathlib import Path
-
-from kd_steps.core.cache.header import ASSISTANT_CACHES
 from kd_steps.params import Params
-
-CACHES = Path("data") / ASSISTANT_CACHES
 
 
 def params_of_assistant(params: Params, name: str) -> Params:

@@ -15,7 +15,7 @@ import typer
 
 from kd_steps.adapters.data.ledger import load_ledger, write_ledger
 from kd_steps.adapters.files import sole_writer
-from kd_steps.artifacts import ledger_path
+from kd_steps.artifacts import paths
 from kd_steps.core.data.ledger import Ledger, LedgerClass, names_in_service
 from kd_steps.params import load_params
 from kd_steps.stage_entry import set_environment
@@ -108,7 +108,7 @@ class Changed:
 def _change(product: str | None, change: Callable[[Ledger], Ledger], *, may_be_first: bool = False) -> Changed:
     """Change the ledger of a product on disk."""
     product = product or load_params().product
-    path = ledger_path(product)
+    path = paths.ledger(product)
     with sole_writer(path.parent):
         old = Ledger() if may_be_first and not path.exists() else load_ledger(product)
         new = change(old)

@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from kd_steps.adapters.files import read_document, read_json
-from kd_steps.artifacts import DATASET_CARD, DatasetCard, EngineReport, GateVerdict
+from kd_steps.artifacts import DatasetCard, EngineReport, GateVerdict, paths, read_json
 from kd_steps.core.report.dossier_tables import (
     chain_rows,
     class_rows,
@@ -27,8 +26,6 @@ from kd_steps.params import Params
 if TYPE_CHECKING:
     from kd_steps.adapters.report.dossier import Panel, Sample
 
-METRICS, EVALUATION, MODELS = Path("metrics"), Path("evaluation"), Path("models")
-PREPARED, WITHOUT_LABELS = Path("data/prepared"), Path("data/unlabelled")
 TEACHER = "teacher"
 MOST_CURVES = 12  # charts of classes; beyond, only the classes that the students know worst
 
@@ -37,8 +34,8 @@ def gather_findings(params: Params) -> dict[str, Any]:
     """Every finding of the pipeline, under the names that the page's template has for them."""
     from kd_steps.adapters.report.lineage import lineage_of, versions_of
 
-    gate = read_document(METRICS / "gate.json", GateVerdict).model_dump()
-    engines = read_document(METRICS / "engines.json", EngineReport).model_dump()["engines"]
+    gate = GateVerdict.read(paths.GATE).model_dump()
+    engines = EngineReport.read(paths.ENGINE_REPORT).model_dump()["engines"]
     lines = lines_of(list(engines), TEACHER)
     shown_engine = most_telling_engine(gate, engines)
     return {
@@ -58,13 +55,13 @@ def gather_findings(params: Params) -> dict[str, Any]:
         "latency": latency_picture(lines),
         "gate_rows": gate_rows(gate),
         "few_shot": few_shot_rows(
-            _optional(METRICS / "few_shot.json"), engines.get("student-before"), engines.get("onnx-fp32", {})
+            _optional(paths.FEW_SHOT_SCORES), engines.get("student-before"), engines.get("onnx-fp32", {})
         ),
-        "validation": _optional(METRICS / "validation.json"),
-        "dataset": _optional(PREPARED / DATASET_CARD),
-        "unlabelled": sum(_optional(WITHOUT_LABELS / DATASET_CARD).get("images", {}).values()),
-        "teacher_choice": _optional(METRICS / "teacher_choice.json"),
-        "chain": chain_rows(_optional(MODELS / "student/sidecar.json")),
+        "validation": _optional(paths.VALIDATION),
+        "dataset": _optional(paths.PREPARED / paths.DATASET_CARD),
+        "unlabelled": sum(_optional(paths.UNLABELLED / paths.DATASET_CARD).get("images", {}).values()),
+        "teacher_choice": _optional(paths.TEACHER_CHOICE),
+        "chain": chain_rows(_optional(paths.STUDENT / paths.SIDECAR)),
         "lineage": lineage_of(Path.cwd()),
         "versions": versions_of(Path.cwd()),
     }
@@ -81,11 +78,11 @@ def sample_pictures(params: Params, engines: Mapping[str, Any], engine: str) -> 
     """Test pictures with their objects, and with what the teacher and one engine saw at the line's confidence."""
     from kd_steps.adapters.report.dossier import Sample, picture_uri
 
-    tables = {e: EVALUATION / "detections" / f"{e}.parquet" for e in (TEACHER, engine)}
-    if not all(path.is_file() for path in (PREPARED / "boxes.parquet", *tables.values())):
+    tables = {e: paths.detections(e) for e in (TEACHER, engine)}
+    if not all(path.is_file() for path in (paths.PREPARED / "boxes.parquet", *tables.values())):
         return []
-    images = pd.read_parquet(PREPARED / "images.parquet").set_index("image_id")
-    objects = pd.read_parquet(PREPARED / "boxes.parquet").query("split == 'test'")
+    images = pd.read_parquet(paths.PREPARED / "images.parquet").set_index("image_id")
+    objects = pd.read_parquet(paths.PREPARED / "boxes.parquet").query("split == 'test'")
     names = _class_names()
     seen = {e: pd.read_parquet(path) for e, path in tables.items()}
     seen = {e: table[table["score"] >= params.evaluate.operating_confidence] for e, table in seen.items()}
@@ -102,13 +99,13 @@ def sample_pictures(params: Params, engines: Mapping[str, Any], engine: str) -> 
             found = table[table["image_id"] == picture]
             panels.append(_engine_panel(e, own, found, names, set(engines[e]["per_class"])))
         size_px = (int(row["width_px"]), int(row["height_px"]))
-        samples.append(Sample(picture, why, size_px, picture_uri(PREPARED / row["path"]), panels))
+        samples.append(Sample(picture, why, size_px, picture_uri(paths.PREPARED / row["path"]), panels))
     return samples
 
 
 def curve_charts(engines: Mapping[str, Any], lines: Mapping[str, Line]) -> list[tuple[str, bool, str]]:
     """(class, whether it is new, chart) for each class that has a curve."""
-    path = EVALUATION / "curves.parquet"
+    path = paths.CURVES
     if not path.is_file():
         return []
     table = pd.read_parquet(path)
@@ -126,7 +123,7 @@ def curve_charts(engines: Mapping[str, Any], lines: Mapping[str, Line]) -> list[
 
 def latency_picture(lines: Mapping[str, Line]) -> str:
     """The distribution of the total latency of every engine; '' where it was not measured."""
-    path = EVALUATION / "latency.parquet"
+    path = paths.LATENCY
     if not path.is_file():
         return ""
     table = pd.read_parquet(path)
@@ -173,8 +170,8 @@ def _engine_panel(
 
 def _class_names() -> list[str]:
     """Class names by class id, as the detections count them: base classes, new ones, those only engines know."""
-    data = read_document(PREPARED / DATASET_CARD, DatasetCard)
-    report = read_document(METRICS / "engines.json", EngineReport)
+    data = DatasetCard.read(paths.PREPARED / paths.DATASET_CARD)
+    report = EngineReport.read(paths.ENGINE_REPORT)
     # Engines also know parts that only the line has.
     learnt = (name for engine in report.engines.values() for name in engine.per_class)
     return list(dict.fromkeys([*data.names, *learnt]))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,6 +12,7 @@ import pandas as pd
 from kd_steps.adapters.coco_evaluator import evaluate_coco
 from kd_steps.adapters.engines.bundles import detections_table, times_table
 from kd_steps.adapters.files import atomic_path
+from kd_steps.artifacts import paths
 from kd_steps.core.evaluation.average_precision import false_alarms, resample_boards
 from kd_steps.core.evaluation.engine_summary import (
     ApSample,
@@ -85,19 +85,18 @@ def judge_engines(
     )
 
 
-def write_tables(judgement: Judgement, base_classes: Sequence[str], evaluation: Path, plots: Path) -> None:
+def write_tables(judgement: Judgement, base_classes: Sequence[str]) -> None:
     """Write the tables that the dossier shows, and the plots: mean curve over base classes, latency by percentile."""
     base = judgement.curves[judgement.curves["class_name"].isin(base_classes)]
     mean = base.groupby(["engine", "recall"], sort=False)["precision"].mean().reset_index()
-    tables = {f"detections/{name}": table for name, table in judgement.detections.items()}
-    for stale in (evaluation / "detections").glob("*"):
-        if f"detections/{stale.stem}" not in tables:
-            stale.unlink()
-    for name, table in {**tables, "latency": judgement.times, "curves": judgement.curves}.items():
-        with atomic_path(evaluation / f"{name}.parquet") as temporary:
+    tables = {paths.detections(name): table for name, table in judgement.detections.items()}
+    for stale in set(paths.DETECTIONS.glob("*")) - tables.keys():
+        stale.unlink()
+    for path, table in {**tables, paths.LATENCY: judgement.times, paths.CURVES: judgement.curves}.items():
+        with atomic_path(path) as temporary:
             table.to_parquet(temporary, index=False)
-    for name, plot in {"precision_recall": mean, "latency": latency_quantiles(judgement.times)}.items():
-        with atomic_path(plots / f"{name}.csv") as temporary:
+    for path, plot in {paths.CURVES_PLOT: mean, paths.LATENCY_PLOT: latency_quantiles(judgement.times)}.items():
+        with atomic_path(path) as temporary:
             plot.to_csv(temporary, index=False)
 
 

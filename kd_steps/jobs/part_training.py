@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from kd_steps.adapters.data.part_sets import PartPicture, PartSet
 from kd_steps.adapters.files import read_text
+from kd_steps.artifacts import paths
 from kd_steps.core.data.sample import LabelledImage
 from kd_steps.core.data.yolo_labels import parse_yolo
 from kd_steps.core.distill.schedule import Phase, weights_at
@@ -27,9 +27,6 @@ if TYPE_CHECKING:
     from kd_steps.adapters.sidecar import Sidecar
     from kd_steps.adapters.yolo.models import Detector
     from kd_steps.adapters.yolo.train.training_run import TrainingRun
-
-FOLDER = Path("models/few_shot")
-STUDENT = Path("models/student")
 
 
 def labelled_shots(part: PartSet, classes: Sequence[str]) -> list[LabelledImage]:
@@ -88,7 +85,7 @@ def teach(
     new_classes = classes[len(student.classes) :]
     network = Network("few_shot", student.model, classes, new_classes, student.contract, student.dataset_digest)
     begin = partial(ready, params, prepared, student, classes, shots)
-    return train_once(FOLDER, made_of, network, begin, student.renamed_from)
+    return train_once(paths.FEW_SHOT, made_of, network, begin, student.renamed_from)
 
 
 def fingerprint(
@@ -125,10 +122,10 @@ def ready(
     from kd_steps.adapters.yolo.teach.answering import trained
     from kd_steps.adapters.yolo.train.training import finish, train
 
-    _, base = trained(params, STUDENT)
+    _, base = trained(params, paths.STUDENT)
     run = few_shot_run(params, prepared, student, base, classes, shots)
     return Fitting(
-        fit=lambda: finish(run, train(run), FOLDER / WEIGHTS),
+        fit=lambda: finish(run, train(run), paths.FEW_SHOT / WEIGHTS),
         architecture=run.model.yaml,
         parameters=parameter_count(run.model),
         lineage={**student.lineage, "student_sha256": student.sha256},
@@ -185,7 +182,7 @@ def few_shot_run(
         prepared.split("val"),
         fresh_views_plan(section),
         student.contract.augmentation_digest,
-        FOLDER,
+        paths.FEW_SHOT,
         Distillation(
             terms=TermWeights(class_weight=1.0, box_weight=1.0, box_temperature=params.distill.terms.box_temperature),
             weights_at=partial(weights_at, epochs=few.epochs, phases={"few_shot": phase}, gamma_epochs=0),

@@ -4,20 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from kd_steps.adapters.files import read_json
+from kd_steps.artifacts import paths, read_json
 from kd_steps.core.distill.teacher_choice import Finding, assistant_sizes, judge_capacity, judge_lead
 from kd_steps.params import Params
 
 if TYPE_CHECKING:
     from kd_steps.adapters.sidecar import Sidecar
     from kd_steps.adapters.yolo.models import Detector
-
-ALONE = Path("metrics/alone")  # scores of networks that were trained without a teacher
 
 
 class WeakTeacherError(ValueError):
@@ -38,7 +35,7 @@ def judge_teacher(params: Params, teacher: Sidecar, student: Detector) -> dict[s
     from kd_steps.adapters.yolo.models import parameter_count
 
     rules, size = params.distill.teacher_choice, parameter_count(student)
-    plain = [read_json(ALONE / f"student_{seed}.json")["val_map50_95"] for seed in params.plain_student.seeds]
+    plain = [read_json(paths.plain_student_scores(seed))["val_map50_95"] for seed in params.plain_student.seeds]
     lead = judge_lead(teacher.training.get("val_map50_95"), plain, rules.min_lead_points)
     sizes = assistant_sizes(teacher.parameters, size, rules.min_student_share)
     return {

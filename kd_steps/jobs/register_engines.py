@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING
 
 import yaml
 
-from kd_steps.adapters.files import read_document, read_json
-from kd_steps.artifacts import EngineEntry, EngineReport, GateVerdict, Receipt, RegisteredModel
+from kd_steps.artifacts import EngineEntry, EngineReport, GateVerdict, Receipt, RegisteredModel, paths, read_json
 from kd_steps.core.evaluation.verdicts import failing_rules, passed_targets, shown
 from kd_steps.edge.contract import canonical_digest
 from kd_steps.edge.manifest import Manifest, read_manifest
@@ -23,30 +22,25 @@ if TYPE_CHECKING:
     from kd_steps.adapters.mlflow.versions import Registered
     from kd_steps.params.assistant import AssistantStep
 
-METRICS, MODELS, RELEASES = Path("metrics"), Path("models"), Path("models/releases")
 # stage → its metrics, its training log, and files worth keeping with the run
 STAGE_FILES: dict[str, tuple[Path | None, Path | None, tuple[Path, ...]]] = {
-    "prepare": (Path("data/prepared/dataset.json"), None, ()),
-    "validate": (METRICS / "validation.json", None, ()),
-    "train_teacher": (
-        METRICS / "alone/teacher.json",
-        MODELS / "teacher/results.csv",
-        (MODELS / "teacher/sidecar.json",),
-    ),
-    "cache_logits": (METRICS / "cache.json", None, (Path("data/cache/header.json"),)),
+    "prepare": (paths.PREPARED / paths.DATASET_CARD, None, ()),
+    "validate": (paths.VALIDATION, None, ()),
+    "train_teacher": (paths.TEACHER_SCORES, paths.TEACHER / paths.TRAINING_LOG, (paths.TEACHER / paths.SIDECAR,)),
+    "cache_logits": (paths.CACHE_FACTS, None, (paths.CACHE_HEADER,)),
     "distill": (
-        METRICS / "distill.json",
-        MODELS / "student/results.csv",
-        (MODELS / "student/sidecar.json", METRICS / "teacher_choice.json"),
+        paths.STUDENT_SCORES,
+        paths.STUDENT / paths.TRAINING_LOG,
+        (paths.STUDENT / paths.SIDECAR, paths.TEACHER_CHOICE),
     ),
     "few_shot": (
-        METRICS / "few_shot.json",
-        MODELS / "few_shot/results.csv",
-        (MODELS / "few_shot/sidecar.json", MODELS / "few_shot/weights.pt"),  # what is shipped can become a teacher
+        paths.FEW_SHOT_SCORES,
+        paths.FEW_SHOT / paths.TRAINING_LOG,
+        (paths.FEW_SHOT / paths.SIDECAR, paths.FEW_SHOT / paths.WEIGHTS),  # what is shipped can become a teacher
     ),
     "export": (None, None, ()),
-    "evaluate": (METRICS / "engines.json", None, ()),
-    "gate": (METRICS / "gate.json", None, (Path("report/index.html"), Path("dvc.lock"))),
+    "evaluate": (paths.ENGINE_REPORT, None, ()),
+    "gate": (paths.GATE, None, (paths.DOSSIER, Path("dvc.lock"))),
 }
 
 
@@ -74,11 +68,11 @@ def register_releases(root: Path, params: Params) -> Receipt:
     from kd_steps.adapters.mlflow import tracking
     from kd_steps.adapters.report.lineage import lineage_of
 
-    verdict = read_document(METRICS / "gate.json", GateVerdict)
-    report = read_document(METRICS / "engines.json", EngineReport)
+    verdict = GateVerdict.read(paths.GATE)
+    report = EngineReport.read(paths.ENGINE_REPORT)
     gate = verdict.model_dump()
     passed = [target for target in passed_targets(gate) if report.engines[target].release_digest]
-    shipped = {target: _proved(RELEASES / target) for target in passed}
+    shipped = {target: _proved(paths.RELEASES / target) for target in passed}
     records = [_record(stage, verdict, shipped) for stage in STAGE_FILES]
     records += [_assistant_record(name, step) for name, step in params.assistant.chain.items()]
     tags = {**lineage_of(root), "gate": "passed" if verdict.passed else "failed"}
@@ -94,7 +88,7 @@ def register_releases(root: Path, params: Params) -> Receipt:
         rules = failing_rules(gate, params.gate.required_targets) or failing_rules(gate)
         raise GateFailedError(
             "the gate failed, so no engine was registered:\n  - " + "\n  - ".join(rules) + "\n"
-            "report/index.html shows the evidence; change the data or params.yaml and run `dvc repro` again"
+            f"{paths.DOSSIER} shows the evidence; change the data or params.yaml and run `dvc repro` again"
         )
     return Receipt(
         tracking_uri=tracking.without_credentials(tracking.tracking_uri(root)),
@@ -153,13 +147,13 @@ def _assistant_record(name: str, step: AssistantStep) -> StageRecord:
     from kd_steps.adapters.mlflow.tracking import StageRecord
     from kd_steps.adapters.training_log import read_curve
 
-    folder = MODELS / "assistants" / name
+    folder, scores = paths.assistant(name), paths.assistant_scores(name)
     return StageRecord(
         stage=f"assistant@{name}",
         params=step.model_dump(mode="json"),
-        metrics=read_json(METRICS / f"assistants/{name}.json"),
-        curves=read_curve(folder / "results.csv"),
-        files=(METRICS / f"assistants/{name}.json", folder / "sidecar.json"),
+        metrics=read_json(scores),
+        curves=read_curve(folder / paths.TRAINING_LOG),
+        files=(scores, folder / paths.SIDECAR),
     )
 
 

@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from kd_steps.adapters.data.ledger import load_ledger, read_ledger, write_ledger
-from kd_steps.artifacts import ledger_path
+from kd_steps.artifacts import paths
 from kd_steps.core.data.ledger import Ledger, LedgerError, changed_entry
-
-RELEASED = Path("metrics/released")  # kept by `register` across failures, for machines out there know these numbers
 
 
 def keep_released(product: str) -> None:
     """Note the ledger of a product as that of a registered release."""
-    write_ledger(_released_path(product), load_ledger(product))
+    write_ledger(paths.released_ledger(product), load_ledger(product))
 
 
 def require_unchanged(product: str, ledger: Ledger) -> None:
@@ -22,13 +18,9 @@ def require_unchanged(product: str, ledger: Ledger) -> None:
     Raises:
         LedgerError: names the line as it was and as it is.
     """
-    path = _released_path(product)
+    path = paths.released_ledger(product)
     if path.is_file() and (told := changed_entry(read_ledger(path), ledger)):
         raise LedgerError(
-            f"{ledger_path(product)}: {told}. The last registered release has it so, and machines on the line know its "
-            f"numbers: restore the line from git ({path} is the ledger of that release)"
+            f"{paths.ledger(product)}: {told}. The last registered release has it so, and machines on the line know "
+            f"its numbers: restore the line from git ({path} is the ledger of that release)"
         )
-
-
-def _released_path(product: str) -> Path:
-    return RELEASED / f"{product}.csv"

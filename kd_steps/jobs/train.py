@@ -11,8 +11,9 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from kd_steps.adapters.files import read_json, swap_folder, write_document
+from kd_steps.adapters.files import swap_folder, write_document
 from kd_steps.adapters.sidecar import WEIGHTS, Kind, Sidecar, read_sidecar, write_sidecar
+from kd_steps.artifacts import read_json
 from kd_steps.edge.contract import PreprocessingContract
 from kd_steps.jobs.before_recipes import as_today
 from kd_steps.jobs.fingerprint import Fingerprint

@@ -7,7 +7,8 @@ import sys
 
 import pytest
 
-from kd_steps.adapters.files import atomic_path, files_below, read_json, sha256_of, sole_writer, swap_folder, write_json
+from kd_steps.adapters.files import atomic_path, files_below, sha256_of, sole_writer, swap_folder, write_json
+from kd_steps.artifacts import read_json
 
 
 def test_an_error_while_writing_leaves_the_old_file_and_no_other(tmp_path):

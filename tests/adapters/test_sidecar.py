@@ -2,8 +2,9 @@
 
 import pytest
 
-from kd_steps.adapters.files import read_json, sha256_of, write_json
+from kd_steps.adapters.files import sha256_of, write_json
 from kd_steps.adapters.sidecar import read_sidecar, write_sidecar
+from kd_steps.artifacts import read_json
 from kd_steps.edge.contract import ContractMismatchError, PreprocessingContract
 
 CONTRACT = PreprocessingContract(64, 114, "a" * 64, {"numpy": "2"})

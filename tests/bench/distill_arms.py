@@ -148,8 +148,9 @@ def _ours(arm: Arm, params: Any, folder: Path) -> dict[str, Any]:
 def _cache(params: Any, plan: Any, pictures: list[Any], folder: Path) -> tuple[Any, Any, dict[str, Any]]:
     """The teacher, the cache of a run (built, or gone on with), and what it cost."""
     from kd_steps.adapters.cache.store import TeacherCache
-    from kd_steps.adapters.files import read_json, write_json
+    from kd_steps.adapters.files import write_json
     from kd_steps.adapters.yolo.teach.answering import cache_header
+    from kd_steps.artifacts import read_json
     from kd_steps.core.cache.keys import CacheKeys
     from kd_steps.edge.contract import canonical_digest
     from kd_steps.jobs.cache_filling import fill

@@ -5,8 +5,8 @@ import json
 import pytest
 from verdict_documents import FAILED, gate_json, receipt_json
 
-from flows.verdict import COLUMNS, DOSSIER, failing_lines, markdown, read_gate, read_receipt, rule_cells
-from kd_steps.artifacts import GateRule, GateVerdict
+from flows.verdict import COLUMNS, failing_lines, markdown, read_gate, read_receipt, rule_cells
+from kd_steps.artifacts import GateRule, GateVerdict, paths
 
 OTHER = {**FAILED, "target": "b", "low": None, "value": 0.91234}
 
@@ -48,7 +48,7 @@ def test_the_page_leaves_out_what_this_run_did_not_come_to(tmp_path):
     assert "# Gate: not passed\n\na is not registered" in page
     assert "| onnx-fp32 | map_ratio | fail |" in page
     assert "Registered" not in page, "a receipt of an earlier run"
-    assert str(root / DOSSIER) in page
+    assert str(root / paths.DOSSIER) in page
 
 
 def test_the_page_names_what_was_registered(tmp_path):

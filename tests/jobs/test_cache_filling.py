@@ -8,8 +8,9 @@ from training_fixture import CLASSES, decided_model, params_of, write_model, wri
 
 from kd_steps import cache_logits, distill
 from kd_steps.adapters.data.reader import load_prepared
-from kd_steps.adapters.files import read_json, sha256_of
+from kd_steps.adapters.files import sha256_of
 from kd_steps.adapters.sidecar import read_sidecar
+from kd_steps.artifacts import read_json
 
 pytestmark = pytest.mark.slow
 

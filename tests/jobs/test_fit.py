@@ -44,8 +44,9 @@ def test_a_teacher_of_other_classes_is_refused(project, stage, classes, told):
 
 def test_weights_of_other_classes_under_a_sidecar_that_fits_are_refused(project):
     """As after a copy by hand: the note is right, the network answers for something else."""
-    from kd_steps.adapters.files import read_json, write_json
+    from kd_steps.adapters.files import write_json
     from kd_steps.adapters.yolo.models import save_weights
+    from kd_steps.artifacts import read_json
 
     write_model(project, "teacher")
     weights, note = Path("models/teacher/weights.pt"), Path("models/teacher/sidecar.json")

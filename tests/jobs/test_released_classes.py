@@ -5,7 +5,7 @@ from datetime import date
 import pytest
 
 from kd_steps.adapters.data.ledger import write_ledger
-from kd_steps.artifacts import ledger_path
+from kd_steps.artifacts import paths
 from kd_steps.core.data.ledger import Ledger, LedgerError
 from kd_steps.jobs.released_classes import keep_released, require_unchanged
 
@@ -17,7 +17,7 @@ RELEASED = Ledger().add(["scratch", "dent"], DAY, "first").withdraw("dent", DAY,
 def project(tmp_path, monkeypatch):
     """A product with a registered release."""
     monkeypatch.chdir(tmp_path)
-    write_ledger(ledger_path("bracket"), RELEASED)
+    write_ledger(paths.ledger("bracket"), RELEASED)
     keep_released("bracket")
     return tmp_path
 

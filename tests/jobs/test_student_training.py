@@ -7,8 +7,8 @@ import pytest
 from training_fixture import SMALL, TRAINING, kill_when, run_stage_in, write_model, write_params, write_training_project
 
 from kd_steps import cache_logits, distill
-from kd_steps.adapters.files import read_json
 from kd_steps.adapters.sidecar import read_sidecar
+from kd_steps.artifacts import read_json
 
 pytestmark = pytest.mark.slow
 

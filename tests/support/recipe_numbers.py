@@ -109,11 +109,12 @@ def _training(root):
 
     from kd_steps.adapters.contract_source import current_contract
     from kd_steps.adapters.data.reader import load_prepared
-    from kd_steps.train_teacher import FOLDER, ready
+    from kd_steps.artifacts import paths
+    from kd_steps.train_teacher import ready
 
     params = params_of(root)
     contract = current_contract(params.preprocessing, params.augmentation)
-    return _fitted(ready(params, load_prepared(), contract), root / FOLDER)
+    return _fitted(ready(params, load_prepared(), contract), root / paths.TEACHER)
 
 
 def _answers(root):
@@ -183,13 +184,14 @@ def _few_shot(root):
     from kd_steps.adapters.data.part_sets import read_part_sets
     from kd_steps.adapters.data.reader import load_prepared
     from kd_steps.adapters.sidecar import read_sidecar
-    from kd_steps.jobs.part_training import FOLDER, STUDENT, labelled_shots, ready
+    from kd_steps.artifacts import paths
+    from kd_steps.jobs.part_training import labelled_shots, ready
 
-    params, prepared, student = params_of(root), load_prepared(), read_sidecar(STUDENT)
+    params, prepared, student = params_of(root), load_prepared(), read_sidecar(paths.STUDENT)
     (part,) = read_part_sets(Path("data/new_parts"), load_ledger(params.product), "the ledger")
     classes = (*student.classes, "tombstone")
     shots = labelled_shots(part, classes)
-    return _fitted(ready(params, prepared, student, classes, shots), root / FOLDER)
+    return _fitted(ready(params, prepared, student, classes, shots), root / paths.FEW_SHOT)
 
 
 def _fitted(fitting, folder):

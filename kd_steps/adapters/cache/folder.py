@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from kd_steps.adapters.cache.shards import SUFFIX, shard_place
-from kd_steps.adapters.files import read_json, write_json
-from kd_steps.core.cache.header import ASSISTANT_CACHES, VIEW_COUNTS, CacheHeader, answers_digest, as_today
+from kd_steps.adapters.files import write_json
+from kd_steps.artifacts import paths, read_json
+from kd_steps.core.cache.header import VIEW_COUNTS, CacheHeader, answers_digest, as_today
 
-HEADER = "header.json"
+HEADER = paths.CACHE_HEADER.name
 SHARDS_OF = "answers_digest"  # in the header's file: what its shards say they are of
 
 
@@ -29,7 +30,7 @@ def repairing(folder: Path) -> str:
 
 
 def _stage(folder: Path) -> str:
-    return f"assistant@{folder.name}" if folder.parent.name == ASSISTANT_CACHES else "cache_logits"
+    return f"assistant@{folder.name}" if folder.parent.name == paths.ASSISTANT_CACHES.name else "cache_logits"
 
 
 def open_for_writing(folder: Path, header: CacheHeader, renamed_from: Sequence[str] = ()) -> str:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import get_args
 
 from kd_steps.adapters.files import atomic_path, read_text
-from kd_steps.artifacts import ledger_path
+from kd_steps.artifacts import paths
 from kd_steps.core.data.ledger import Entry, Event, Ledger, LedgerError
 
 COLUMNS = ("number", "event", "name", "on", "drop")
@@ -23,7 +23,7 @@ def load_ledger(product: str) -> Ledger:
         FileNotFoundError: it has none; names the command that writes one.
         LedgerError: a line cannot be read, or contradicts those before it; names file and line.
     """
-    path = ledger_path(product)
+    path = paths.ledger(product)
     if not path.is_file():
         raise FileNotFoundError(
             f"{path}: '{product}' has no ledger of classes yet; `retort classes add --from-source` lists those of the "

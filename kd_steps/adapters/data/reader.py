@@ -7,12 +7,9 @@ from pathlib import Path
 
 import pandas as pd
 
-from kd_steps.adapters.files import read_document
-from kd_steps.artifacts import DATASET_CARD, DatasetCard, PicturesCard
+from kd_steps.artifacts import DatasetCard, PicturesCard, paths
 from kd_steps.core.data.sample import UNLABELLED, LabelledImage, labelled_images
 from kd_steps.edge.contract import canonical_digest
-
-PREPARED, WITHOUT_LABELS = Path("data/prepared"), Path("data/unlabelled")
 
 
 @dataclass(frozen=True)
@@ -81,13 +78,13 @@ class TrainingSet:
     digest: str
 
 
-def load_prepared(root: Path = PREPARED) -> PreparedSet:
+def load_prepared(root: Path = paths.PREPARED) -> PreparedSet:
     """Read the prepared data set.
 
     Raises:
         FileNotFoundError: `prepare` has not run.
     """
-    card = read_document(root / DATASET_CARD, DatasetCard)
+    card = DatasetCard.read(root / paths.DATASET_CARD)
     return PreparedSet(
         root=root,
         classes=tuple(known.name for known in card.classes),
@@ -100,13 +97,13 @@ def load_prepared(root: Path = PREPARED) -> PreparedSet:
     )
 
 
-def load_unlabelled(root: Path = WITHOUT_LABELS) -> UnlabelledSet:
+def load_unlabelled(root: Path = paths.UNLABELLED) -> UnlabelledSet:
     """Read the pictures without labels; there may be none.
 
     Raises:
         FileNotFoundError: `prepare` has not run.
     """
-    card = read_document(root / DATASET_CARD, PicturesCard)
+    card = PicturesCard.read(root / paths.DATASET_CARD)
     return UnlabelledSet(root, card.digest, pd.read_parquet(root / "images.parquet"), card.warnings)
 
 

@@ -21,12 +21,10 @@ from great_expectations.exceptions.exceptions import GreatExpectationsError
 from great_expectations.expectations.registry import list_registered_expectation_implementations
 
 from kd_steps.adapters.great_expectations import drift, representation
+from kd_steps.artifacts import paths
 from kd_steps.core.validation.verdict import Check
 
-CONFIG_FILE = Path("infra/great_expectations.yml")
 CONTEXT_FOLDER = Path(".retort/great_expectations")
-SUITES_FOLDER = Path("expectations")
-DATA_DOCS_FOLDER = Path("report/data_docs")
 SUITES = ("images", "boxes", "parity", "new_parts")
 # What a page of Great Expectations fetches from other servers: scripts, style sheets, a logo that counts visits.
 REMOTE = re.compile(
@@ -53,9 +51,9 @@ def open_context(root: Path) -> FileDataContext:
     Raises:
         FileNotFoundError: the context's configuration is missing.
     """
-    config, folder = root / CONFIG_FILE, root / CONTEXT_FOLDER
+    config, folder = root / paths.EXPECTATIONS_CONTEXT, root / CONTEXT_FOLDER
     if not config.exists():
-        raise FileNotFoundError(f"{config}: no such file; restore it with `git checkout {CONFIG_FILE}`")
+        raise FileNotFoundError(f"{config}: no such file; restore it with `git checkout {paths.EXPECTATIONS_CONTEXT}`")
     shutil.rmtree(folder, ignore_errors=True)  # a kill may have left half a store
     folder.mkdir(parents=True)
     shutil.copyfile(config, folder / "great_expectations.yml")
@@ -74,9 +72,11 @@ def load_suite(context: FileDataContext, root: Path, name: str) -> ExpectationSu
         FileNotFoundError: there is no such suite.
         SuiteError: it is not JSON, names an unknown expectation type, or Great Expectations left some of it out.
     """
-    path = root / SUITES_FOLDER / f"{name}.json"
+    path = root / paths.EXPECTATIONS / f"{name}.json"
     if not path.exists():
-        raise FileNotFoundError(f"{path}: no such suite; restore it with `git checkout {SUITES_FOLDER / path.name}`")
+        raise FileNotFoundError(
+            f"{path}: no such suite; restore it with `git checkout {paths.EXPECTATIONS / path.name}`"
+        )
     entries = _entries(path, name)
     known = set(list_registered_expectation_implementations())
     for number, entry in enumerate(entries, start=1):
@@ -131,7 +131,7 @@ def build_data_docs(context: FileDataContext, root: Path) -> None:
     Great Expectations links scripts, styles and pictures of other servers; they are taken out, so that the pages open
     the same without a network and tell nobody that they were opened.
     """
-    folder = root / DATA_DOCS_FOLDER
+    folder = root / paths.DATA_DOCS
     shutil.rmtree(folder, ignore_errors=True)
     context.build_data_docs()
     for page in (*folder.rglob("*.html"), *folder.rglob("*.css")):
@@ -165,7 +165,7 @@ def _check(suite_name: str, outcome: ExpectationValidationResult) -> Check:
     assert config is not None  # a result of a run always has one
     if error := _raised(outcome.exception_info):
         raise SuiteError(
-            f"{SUITES_FOLDER / suite_name}.json: {config.type} cannot be computed ({error}); check its arguments"
+            f"{paths.EXPECTATIONS / suite_name}.json: {config.type} cannot be computed ({error}); check its arguments"
         )
     columns = [config.kwargs[key] for key in ("column", "column_A", "column_B") if key in config.kwargs]
     result = outcome.result

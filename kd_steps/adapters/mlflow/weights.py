@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING
 
 from kd_steps.adapters.files import sha256_of
 from kd_steps.adapters.mlflow.tracking import STAGE_TAG, TrackingError, clear_errors, open_client, tracking_uri
+from kd_steps.artifacts import paths
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities.model_registry import ModelVersion
 
 SOURCE_TAG = "student_sha256"  # of an engine: the weights it was built from, which the run of SOURCE_STAGE keeps
-SOURCE_STAGE, SOURCE_FILE = "few_shot", "weights.pt"
+SOURCE_STAGE, SOURCE_FILE = "few_shot", paths.WEIGHTS
 
 
 def download_weights(root: Path, model_uri: str, folder: Path) -> Path:

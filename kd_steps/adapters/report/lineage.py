@@ -7,12 +7,13 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
-from kd_steps.adapters.files import read_json, sha256_of
+from kd_steps.adapters.files import sha256_of
+from kd_steps.artifacts import paths, read_json
 
 SIDECARS = {
-    "teacher": Path("models/teacher/sidecar.json"),
-    "student": Path("models/student/sidecar.json"),
-    "few_shot": Path("models/few_shot/sidecar.json"),
+    "teacher": paths.TEACHER / paths.SIDECAR,
+    "student": paths.STUDENT / paths.SIDECAR,
+    "few_shot": paths.FEW_SHOT / paths.SIDECAR,
 }
 
 
@@ -24,13 +25,13 @@ def lineage_of(root: Path) -> dict[str, str]:
         facts["git_uncommitted_changes"] = "yes" if changed else "no"
     facts["params_sha256"] = _digest(root / "params.yaml")
     facts["dvc_lock_md5"] = _dvc_lock_md5(root)
-    facts["dataset_digest"] = str(_values(root / "data/prepared/dataset.json").get("digest", ""))
+    facts["dataset_digest"] = str(_values(root / paths.PREPARED / paths.DATASET_CARD).get("digest", ""))
     for kind, path in SIDECARS.items():
         sidecar = _values(root / path)
         facts[f"{kind}_sha256"] = str(sidecar.get("sha256", ""))
         facts[f"{kind}_model"] = str(sidecar.get("model", ""))
         facts["contract_digest"] = str(sidecar.get("contract_digest", "")) or facts.get("contract_digest", "")
-    facts["cache_header_sha256"] = _digest(root / "data/cache/header.json")
+    facts["cache_header_sha256"] = _digest(root / paths.CACHE_HEADER)
     return {name: value for name, value in facts.items() if value}
 
 

@@ -12,7 +12,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-ASSISTANT_CACHES = "assistant_caches"  # the folder of the caches that assistants learn from, each by its name
 VIEW_COUNTS = ("views", "closing_views")  # how many there are; no single answer depends on them
 BEFORE_RECIPES = {"layout": 6}  # how the last headers before recipe numbers told what their first numbers tell now
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -13,7 +14,6 @@ from kd_steps.core.data.leaks import content_twins, groups_elsewhere, near_twins
 from kd_steps.core.data.source import PictureFacts
 from kd_steps.core.data.yolo_labels import LabelFault, parse_yolo
 
-PREPARED = "data/prepared"  # the boxes table names label files below it
 # What boards and near-duplicates must not straddle. Unlabelled pictures are trained on, too; defect-free boards share
 # their group with test boards on purpose, but must not be trained on.
 SIDES = {"train": "train", "val": "val", "test": "test", "unlabelled": "train"}
@@ -56,18 +56,19 @@ def measured_row(facts: PictureFacts | None, picture_fault: str | None, label_fa
     return row | {name: getattr(facts, name) if facts else None for name in ("sha256", *NUMBERS)}
 
 
-def boxes_table(boxes: pd.DataFrame, images: pd.DataFrame, class_names: Sequence[str]) -> pd.DataFrame:
+def boxes_table(boxes: pd.DataFrame, images: pd.DataFrame, class_names: Sequence[str], folder: Path) -> pd.DataFrame:
     """One row an object, with the size of its picture and everything about it that can be wrong.
 
     Args:
         boxes: ``boxes.parquet``.
         images: ``images.parquet``.
         class_names: base and new classes, in the order of the class numbers.
+        folder: of the set, below which the table names label files.
     """
     sizes = images.drop_duplicates("image_id").set_index("image_id")[["path", "width_px", "height_px"]]
     table = boxes.reset_index(drop=True).join(sizes, on="image_id")
     table["box_id"] = np.arange(len(table))
-    table["file"] = [f"{PREPARED}/{label_path(s, i)}" for s, i in zip(table["split"], table["image_id"], strict=True)]
+    table["file"] = [f"{folder}/{label_path(s, i)}" for s, i in zip(table["split"], table["image_id"], strict=True)]
     names = dict(enumerate(class_names))
     table["listed_class_name"] = table["class_id"].map(names).astype(object)
     return with_box_measures(table)

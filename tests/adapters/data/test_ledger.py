@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kd_steps.adapters.data.ledger import load_ledger, read_ledger, write_ledger
-from kd_steps.artifacts import ledger_path
+from kd_steps.artifacts import paths
 from kd_steps.core.data.ledger import Ledger, LedgerError
 
 DAY = date(2026, 11, 29)
@@ -22,7 +22,7 @@ PRINTABLE = st.text(st.characters(codec="utf-8"), min_size=1).filter(lambda s: s
 
 def test_a_line_an_entry_and_nothing_else(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    path = ledger_path("demo")
+    path = paths.ledger("demo")
     write_ledger(path, SMALL)
     assert path.read_text() == TEXT
     assert load_ledger("demo") == SMALL

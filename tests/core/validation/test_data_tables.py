@@ -1,5 +1,7 @@
 """Measurements on hand-made tables."""
 
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -44,7 +46,7 @@ def test_boxes_of_unknown_pictures_and_classes_have_no_size_and_no_name():
         image_id=["known", "lost"], split="train", class_id=[1, 2], class_name="b"
     )
     images = pd.DataFrame({"image_id": ["known"], "path": ["p"], "width_px": [10], "height_px": [10]})
-    table = boxes_table(boxes, images, ["a", "b"])
+    table = boxes_table(boxes, images, ["a", "b"], Path("data/prepared"))
     assert table["width_px"].isna().tolist() == [False, True]
     assert table["listed_class_name"].tolist()[0] == "b"
     assert pd.isna(table["listed_class_name"].tolist()[1])

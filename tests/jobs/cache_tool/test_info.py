@@ -11,7 +11,8 @@ from cache_tool import none_at_all, own_teacher, parts, run, unfinished
 from kd_steps import cache_logits
 from kd_steps.adapters.cache.contents import cache_contents
 from kd_steps.adapters.cache.store import TeacherCache
-from kd_steps.adapters.files import read_json, write_json
+from kd_steps.adapters.files import write_json
+from kd_steps.artifacts import read_json
 from kd_steps.core.cache.keys import CacheKeys
 
 pytestmark = pytest.mark.slow

@@ -12,7 +12,8 @@ from cache_tool import none_at_all, own_teacher, parts, run, unfinished
 from cache_writer import flip_a_bit
 from training_fixture import decided_model, params_of, stage_environment, write_model, write_params
 
-from kd_steps.adapters.files import read_json, write_json
+from kd_steps.adapters.files import write_json
+from kd_steps.artifacts import read_json
 
 pytestmark = pytest.mark.slow
 

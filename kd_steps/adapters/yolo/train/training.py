@@ -19,6 +19,7 @@ from kd_steps.adapters.yolo.models import save_weights
 from kd_steps.adapters.yolo.train import distributed, resuming
 from kd_steps.adapters.yolo.train.trainer import RetortTrainer
 from kd_steps.adapters.yolo.train.training_run import TrainingRun
+from kd_steps.artifacts import paths
 
 FITNESS = "metrics/mAP50-95(B)"  # what Ultralytics chooses its best epoch by
 
@@ -51,7 +52,7 @@ def train_here(run: TrainingRun) -> None:
 
 def results_of(folder: Path) -> Path:
     """The table that Ultralytics writes a row an epoch to."""
-    return folder / "run" / "results.csv"
+    return folder / "run" / paths.TRAINING_LOG
 
 
 def finish(run: TrainingRun, model: nn.Module, weights: Path) -> dict[str, Any]:
@@ -63,7 +64,7 @@ def finish(run: TrainingRun, model: nn.Module, weights: Path) -> dict[str, Any]:
     """
     save_weights(model, weights)
     rows = _last_row_of_each_epoch(results_of(run.folder))
-    with (run.folder / "results.csv").open("w", newline="", encoding="utf-8") as stream:
+    with (run.folder / paths.TRAINING_LOG).open("w", newline="", encoding="utf-8") as stream:
         writer = csv.DictWriter(stream, fieldnames=list(rows[0]))
         writer.writeheader()
         writer.writerows(rows)

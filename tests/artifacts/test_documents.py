@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from kd_steps.adapters.files import read_document, write_document
+from kd_steps.adapters.files import write_document
 from kd_steps.artifacts import Document
 
 
@@ -19,7 +19,7 @@ CARD = Card(classes=("a", "b"), score=None)
 
 def test_what_was_written_is_read_again_and_tells_its_version_first(tmp_path):
     write_document(tmp_path / "card.json", CARD)
-    assert read_document(tmp_path / "card.json", Card) == CARD
+    assert Card.read(tmp_path / "card.json") == CARD
     assert next(iter(json.loads((tmp_path / "card.json").read_text()).items())) == ("schema", 3)
 
 
@@ -38,7 +38,7 @@ def test_another_version_or_a_damaged_document_is_refused(tmp_path, change, told
     write_document(path, CARD)
     path.write_text(json.dumps(json.loads(path.read_text()) | change))
     with pytest.raises(ValueError, match="dvc repro") as refused:
-        read_document(path, Card)
+        Card.read(path)
     assert str(path) in str(refused.value)
     assert told in str(refused.value)
 
@@ -48,9 +48,9 @@ def test_what_is_no_document_is_refused(tmp_path, text):
     path = tmp_path / "card.json"
     path.write_text(text)
     with pytest.raises(ValueError, match=r"card\.json: (not valid JSON|written as schema None)"):
-        read_document(path, Card)
+        Card.read(path)
 
 
 def test_a_document_that_is_not_there_names_the_mend(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"card\.json: no such file; `dvc repro` makes it"):
-        read_document(tmp_path / "card.json", Card)
+        Card.read(tmp_path / "card.json")

@@ -1,19 +1,27 @@
-"""What one stage hands to another: paths, and the typed documents with the version each is written in."""
+"""The typed documents that stages hand on, each with the version it is written in, and how they are read."""
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
-from typing import ClassVar, Literal, Self
+from typing import Any, ClassVar, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
-
-LEDGERS = Path("data/classes")
-DATASET_CARD = "dataset.json"  # in the folder of a set of pictures
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 
-def ledger_path(product: str) -> Path:
-    """Where the ledger of a product's classes lies."""
-    return LEDGERS / f"{product}.csv"
+def read_json(path: Path) -> Any:
+    """Read JSON.
+
+    Raises:
+        FileNotFoundError: names the file and the command that makes it.
+        ValueError: the file is torn or damaged.
+    """
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise FileNotFoundError(f"{path}: no such file; `dvc repro` makes it") from error
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path}: not valid JSON ({error}); delete it, `dvc repro` makes it again") from error
 
 
 class Document(BaseModel):
@@ -34,6 +42,29 @@ class Document(BaseModel):
         if self.version != self.SCHEMA:
             raise ValueError(f"schema is {self.version}, this release reads {self.SCHEMA}")
         return self
+
+    @classmethod
+    def read(cls, path: Path) -> Self:
+        """Read a document of this kind.
+
+        Raises:
+            FileNotFoundError: names the file and the command that makes it.
+            ValueError: the file is damaged, of another kind, or of another version.
+        """
+        values = read_json(path)
+        found = values.get("schema") if isinstance(values, dict) else None
+        if found != cls.SCHEMA:
+            raise ValueError(
+                f"{path}: written as schema {found}, this release reads schema {cls.SCHEMA} of its {cls.__name__}; "
+                "`dvc repro` makes it again"
+            )
+        try:
+            return cls.model_validate_json(path.read_bytes())
+        except ValidationError as error:
+            faults = "; ".join(f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}" for fault in error.errors())
+            raise ValueError(
+                f"{path}: not a {cls.__name__} ({faults}); delete it, `dvc repro` makes it again"
+            ) from error
 
 
 class NumberedClass(BaseModel):
@@ -78,9 +109,6 @@ class DatasetCard(PicturesCard):
     def names(self) -> tuple[str, ...]:
         """All class names, in the order of the ids in label files."""
         return tuple(known.name for known in (*self.classes, *self.new_classes))
-
-
-LEFT_OUT = "left_out.json"  # in models/engines
 
 
 class LeftOut(Document):

@@ -1,0 +1,31 @@
+"""What one stage hands to another: where it lies (``paths``), and the typed documents, each with its version."""
+
+from kd_steps.artifacts.documents import (
+    DatasetCard,
+    Document,
+    EngineEntry,
+    EngineReport,
+    GateRule,
+    GateVerdict,
+    LeftOut,
+    NumberedClass,
+    PicturesCard,
+    Receipt,
+    RegisteredModel,
+    read_json,
+)
+
+__all__ = [
+    "DatasetCard",
+    "Document",
+    "EngineEntry",
+    "EngineReport",
+    "GateRule",
+    "GateVerdict",
+    "LeftOut",
+    "NumberedClass",
+    "PicturesCard",
+    "Receipt",
+    "RegisteredModel",
+    "read_json",
+]
