@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import sys
 
-from kd_steps.adapters.files import write_json
+from kd_steps.adapters.files import write_document
 from kd_steps.adapters.training_log import write_losses
-from kd_steps.artifacts import paths
+from kd_steps.artifacts import Findings, paths
 from kd_steps.jobs.chain import params_of_assistant
 from kd_steps.params import load_params
 from kd_steps.stage_entry import run_stage
@@ -33,7 +33,7 @@ def main() -> None:
     folder = paths.assistant(name)
     measured = train_student(params, prepared, cached_lesson(params, prepared, teacher, cache), folder, "assistant")
     write_losses(folder / paths.TRAINING_LOG, paths.assistant_losses(name))
-    write_json(paths.assistant_scores(name), {**measured, "cache": filled})
+    write_document(paths.assistant_scores(name), Findings(**{**measured, "cache": filled}))
 
 
 def named() -> str:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from kd_steps.adapters.files import write_json
-from kd_steps.artifacts import paths
+from kd_steps.adapters.files import write_document
+from kd_steps.artifacts import Findings, paths
 from kd_steps.jobs.cache_filling import fill_cache, leave_empty
 from kd_steps.params import load_params
 from kd_steps.stage_entry import run_stage
@@ -17,7 +17,7 @@ def main() -> None:
         measured = leave_empty(paths.CACHE)
     else:
         measured = fill_cache(params, paths.MODELS / params.distill.teacher, paths.CACHE)
-    write_json(paths.CACHE_FACTS, measured)
+    write_document(paths.CACHE_FACTS, Findings(**measured))
 
 
 if __name__ == "__main__":

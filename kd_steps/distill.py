@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from kd_steps.adapters.files import write_json
+from kd_steps.adapters.files import write_document
 from kd_steps.adapters.training_log import write_losses
-from kd_steps.artifacts import paths
+from kd_steps.artifacts import Findings, paths
 from kd_steps.jobs.student_training import cached_lesson, own_lesson, train_student
 from kd_steps.params import load_params
 from kd_steps.stage_entry import run_stage
@@ -22,12 +22,12 @@ def main() -> None:
     model = initial_model(params.distill, None, prepared.classes, params.seed)
     verdict = own_verdict() if own else judge_teacher(params, read_sidecar(teacher), model)
     print("\n".join(verdict_lines(verdict)))  # noqa: T201
-    write_json(paths.TEACHER_CHOICE, verdict)
+    write_document(paths.TEACHER_CHOICE, Findings(**verdict))
     refuse_weak(params, verdict)
     lesson = own_lesson(params, prepared) if own else cached_lesson(params, prepared, teacher, paths.CACHE)
     measured = train_student(params, prepared, lesson, paths.STUDENT, "student")
     write_losses(paths.STUDENT / paths.TRAINING_LOG, paths.STUDENT_LOSSES)
-    write_json(paths.STUDENT_SCORES, measured)
+    write_document(paths.STUDENT_SCORES, Findings(**measured))
 
 
 if __name__ == "__main__":

@@ -6,8 +6,8 @@ import shutil
 
 from kd_steps.adapters.data.ledger import load_ledger
 from kd_steps.adapters.data.part_sets import read_part_sets
-from kd_steps.adapters.files import write_json
-from kd_steps.artifacts import paths
+from kd_steps.adapters.files import write_document
+from kd_steps.artifacts import Findings, paths
 from kd_steps.core.data.ledger import by_number
 from kd_steps.jobs.part_training import labelled_shots, teach
 from kd_steps.jobs.train import Network
@@ -40,7 +40,8 @@ def main() -> None:
         measured = {"epochs": 0}
         print(f"{paths.NEW_PARTS}: no new parts; the student is handed on as it is")  # noqa: T201
     per_class = {name: sum(int((s.class_ids == classes.index(name)).any()) for s in shots) for name in new_classes}
-    write_json(paths.FEW_SHOT_SCORES, {"new_classes": list(new_classes), "shots": per_class, **measured})
+    found = Findings(**{"new_classes": list(new_classes), "shots": per_class, **measured})
+    write_document(paths.FEW_SHOT_SCORES, found)
 
 
 if __name__ == "__main__":

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import sys
 
-from kd_steps.adapters.files import write_json
-from kd_steps.artifacts import paths
+from kd_steps.adapters.files import write_document
+from kd_steps.artifacts import Findings, paths
 from kd_steps.params import load_params
 from kd_steps.stage_entry import run_stage
 
@@ -22,7 +22,7 @@ def main() -> None:
     params, prepared = load_params().model_copy(update={"seed": seed}), load_prepared()
     folder = paths.plain_student(seed)
     measured = train_student(params, prepared, plain_lesson(params, prepared), folder, "plain_student")
-    write_json(paths.plain_student_scores(seed), measured)
+    write_document(paths.plain_student_scores(seed), Findings(**measured))
 
 
 def named() -> int:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING
 
-from kd_steps.adapters.files import write_json
-from kd_steps.artifacts import paths
+from kd_steps.adapters.files import write_document
+from kd_steps.artifacts import Findings, paths
 from kd_steps.core.recipe import recipe_of
 from kd_steps.jobs.fingerprint import Fingerprint, own_architecture, releases, that_count
 from kd_steps.jobs.train import Fitting, Network, model_name, train_once
@@ -29,7 +29,7 @@ def main() -> None:
     name = model_name(section, section.weights)
     network = Network("teacher", name, prepared.classes, (), contract, prepared.digest)
     measured = train_once(paths.TEACHER, made_of, network, partial(ready, params, prepared, contract))
-    write_json(paths.TEACHER_SCORES, measured)
+    write_document(paths.TEACHER_SCORES, Findings(**measured))
 
 
 def fingerprint(params: Params, prepared: PreparedSet, contract: PreprocessingContract) -> Fingerprint:

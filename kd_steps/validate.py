@@ -9,8 +9,8 @@ from tqdm import tqdm
 from kd_steps.adapters.data.ledger import load_ledger
 from kd_steps.adapters.data.part_sets import read_part_sets
 from kd_steps.adapters.data.reader import load_prepared, load_unlabelled
-from kd_steps.adapters.files import write_json
-from kd_steps.artifacts import paths
+from kd_steps.adapters.files import write_document, write_json
+from kd_steps.artifacts import Findings, paths
 from kd_steps.core.data.ledger import by_number
 from kd_steps.core.validation.data_tables import boxes_table, images_table
 from kd_steps.core.validation.part_tables import new_parts_table
@@ -72,7 +72,7 @@ def main() -> None:
     build_data_docs(context, root)
     found = {name: suite_verdict(checks[name], table) for name, table in tables.items()}
     said = verdict(found, counts(tables, part_classes), [*prepared.warnings, *unlabelled.warnings, *notes])
-    write_json(paths.VALIDATION, said)
+    write_document(paths.VALIDATION, Findings(**said))
     paths.VALIDATION_PAGE.write_text(validation_page(said), encoding="utf-8")
     for warning in said["warnings"]:
         tqdm.write(f"warning: {warning}")

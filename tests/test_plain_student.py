@@ -39,7 +39,7 @@ def test_it_is_trained_on_the_labels_alone_and_scored(project):
     )
     assert (sidecar.kind, sidecar.classes) == ("plain_student", tuple(CLASSES))
     assert sidecar.lineage == {"taught_by": None}
-    assert score == sidecar.training
+    assert score == {"schema": 1, **sidecar.training}
     assert score["epochs"] == 2
     assert 0 <= score["val_map50_95"] <= 1
     assert "kd_" not in (project / "models/plain_student/3/results.csv").read_text()

@@ -63,7 +63,7 @@ def test_a_killed_training_goes_on_and_leaves_only_its_result(killed, tmp_path):
     assert sidecar.dataset_digest == "d" * 64
     metrics = json.loads((root / "metrics/alone/teacher.json").read_text())
     assert metrics["epochs"] == 2
-    assert metrics == sidecar.training
+    assert metrics == {"schema": 1, **sidecar.training}
     assert tree_digest(root / "data") == before, "training writes nothing beside the pictures"
 
 
@@ -113,7 +113,7 @@ def test_given_weights_are_taken_as_they_are_and_scored(tmp_path, monkeypatch):
     sidecar = read_sidecar(root / "models/teacher")
     assert (sidecar.kind, sidecar.model, sidecar.classes) == ("teacher", "mine.pt", tuple(CLASSES))
     measured = json.loads((root / "metrics/alone/teacher.json").read_text())
-    assert measured == sidecar.training
+    assert measured == {"schema": 1, **sidecar.training}
     assert measured["epochs"] == 0
     assert 0 <= measured["val_map50_95"] <= 1
     taken = load_weights(root / "models/teacher/weights.pt", sidecar.sha256)

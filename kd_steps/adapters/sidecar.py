@@ -9,11 +9,12 @@ from pathlib import Path
 from typing import Any, Literal
 
 from kd_steps.adapters.files import sha256_of, write_json
-from kd_steps.artifacts import paths, read_json
+from kd_steps.artifacts import paths, read_json, require_version
 from kd_steps.edge.contract import PreprocessingContract
 from kd_steps.params import Params
 
 WEIGHTS, SIDECAR = paths.WEIGHTS, paths.SIDECAR
+SCHEMA = 1  # which the notes of earlier releases are of, too, that do not say so
 
 
 Kind = Literal["teacher", "assistant", "student", "plain_student", "few_shot"]
@@ -67,6 +68,7 @@ def write_sidecar(
     write_json(
         folder / SIDECAR,
         {
+            "schema": SCHEMA,
             "kind": kind,
             "model": model,
             "classes": list(classes),
@@ -95,9 +97,12 @@ def read_sidecar(folder: Path) -> Sidecar:
 
     Raises:
         FileNotFoundError: the note is missing.
+        OtherVersionError: the note is of another version.
         ValueError: the weight file is missing, or not the one that the note describes.
     """
     note = read_json(folder / SIDECAR)
+    mend = f"use the release of Retort that wrote it, or remove {folder} and run `dvc repro`, which trains it anew"
+    require_version(folder / SIDECAR, note, "a sidecar", SCHEMA, SCHEMA, mend)
     weights = folder / WEIGHTS
     if not weights.exists():
         raise ValueError(f"{weights}: missing, though its sidecar is there; run `dvc repro` or `dvc checkout`")

@@ -5,14 +5,17 @@ from kd_steps.artifacts.documents import (
     Document,
     EngineEntry,
     EngineReport,
+    Findings,
     GateRule,
     GateVerdict,
     LeftOut,
     NumberedClass,
+    OtherVersionError,
     PicturesCard,
     Receipt,
     RegisteredModel,
     read_json,
+    require_version,
 )
 
 __all__ = [
@@ -20,12 +23,15 @@ __all__ = [
     "Document",
     "EngineEntry",
     "EngineReport",
+    "Findings",
     "GateRule",
     "GateVerdict",
     "LeftOut",
     "NumberedClass",
+    "OtherVersionError",
     "PicturesCard",
     "Receipt",
     "RegisteredModel",
     "read_json",
+    "require_version",
 ]

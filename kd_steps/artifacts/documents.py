@@ -24,14 +24,41 @@ def read_json(path: Path) -> Any:
         raise ValueError(f"{path}: not valid JSON ({error}); delete it, `dvc repro` makes it again") from error
 
 
+class OtherVersionError(ValueError):
+    """A file is of a version that this release does not read; the message names both, the file and the mend."""
+
+
+def require_version(path: Path, values: Any, kind: str, expected: int, unversioned: int | None, mend: str) -> None:
+    """Refuse what was read from a file where it is of another version.
+
+    Args:
+        path: the file.
+        values: what it holds.
+        kind: what it should be, in the message.
+        expected: the version that this release reads.
+        unversioned: the version of a file that tells none; None: no release wrote such.
+        mend: what the user can do.
+
+    Raises:
+        OtherVersionError: it is of another version.
+    """
+    found = values.get("schema", unversioned) if isinstance(values, dict) else None
+    if found != expected:
+        raise OtherVersionError(
+            f"{path}: written as schema {found}, this release reads schema {expected} of {kind}; {mend}"
+        )
+
+
 class Document(BaseModel):
     """A JSON document of ours. ``schema`` stands first in the file and says which version of the kind it is.
 
     A kind raises ``SCHEMA`` when its keys change their meaning, come or go; a reader refuses another version.
+    ``UNVERSIONED`` is the version of the files that earlier releases wrote without one, if they did.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True, strict=True)
     SCHEMA: ClassVar[int] = 1
+    UNVERSIONED: ClassVar[int | None] = None
 
     version: int = Field(default=0, alias="schema")
 
@@ -52,12 +79,8 @@ class Document(BaseModel):
             ValueError: the file is damaged, of another kind, or of another version.
         """
         values = read_json(path)
-        found = values.get("schema") if isinstance(values, dict) else None
-        if found != cls.SCHEMA:
-            raise ValueError(
-                f"{path}: written as schema {found}, this release reads schema {cls.SCHEMA} of its {cls.__name__}; "
-                "`dvc repro` makes it again"
-            )
+        mend = "`dvc repro` makes it again"
+        require_version(path, values, f"its {cls.__name__}", cls.SCHEMA, cls.UNVERSIONED, mend)
         try:
             return cls.model_validate_json(path.read_bytes())
         except ValidationError as error:
@@ -65,6 +88,17 @@ class Document(BaseModel):
             raise ValueError(
                 f"{path}: not a {cls.__name__} ({faults}); delete it, `dvc repro` makes it again"
             ) from error
+
+
+class Findings(Document):
+    """What a stage measured or judged, for people, plots and MLflow; its keys are the stage's affair."""
+
+    model_config = ConfigDict(extra="allow", frozen=True, populate_by_name=True)
+    UNVERSIONED = 1
+
+    def values(self) -> dict[str, Any]:
+        """What was found, without the version."""
+        return self.model_dump(exclude={"version"})
 
 
 class NumberedClass(BaseModel):

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from kd_steps.artifacts import DatasetCard, EngineReport, GateVerdict, paths, read_json
+from kd_steps.artifacts import DatasetCard, EngineReport, Findings, GateVerdict, paths, read_json
 from kd_steps.core.report.dossier_tables import (
     chain_rows,
     class_rows,
@@ -55,12 +55,12 @@ def gather_findings(params: Params) -> dict[str, Any]:
         "latency": latency_picture(lines),
         "gate_rows": gate_rows(gate),
         "few_shot": few_shot_rows(
-            _optional(paths.FEW_SHOT_SCORES), engines.get("student-before"), engines.get("onnx-fp32", {})
+            _findings(paths.FEW_SHOT_SCORES), engines.get("student-before"), engines.get("onnx-fp32", {})
         ),
-        "validation": _optional(paths.VALIDATION),
+        "validation": _findings(paths.VALIDATION),
         "dataset": _optional(paths.PREPARED / paths.DATASET_CARD),
         "unlabelled": sum(_optional(paths.UNLABELLED / paths.DATASET_CARD).get("images", {}).values()),
-        "teacher_choice": _optional(paths.TEACHER_CHOICE),
+        "teacher_choice": _findings(paths.TEACHER_CHOICE),
         "chain": chain_rows(_optional(paths.STUDENT / paths.SIDECAR)),
         "lineage": lineage_of(Path.cwd()),
         "versions": versions_of(Path.cwd()),
@@ -175,6 +175,10 @@ def _class_names() -> list[str]:
     # Engines also know parts that only the line has.
     learnt = (name for engine in report.engines.values() for name in engine.per_class)
     return list(dict.fromkeys([*data.names, *learnt]))
+
+
+def _findings(path: Path) -> dict[str, Any]:
+    return Findings.read(path).values() if path.is_file() else {}
 
 
 def _optional(path: Path) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from kd_steps.artifacts import paths, read_json
+from kd_steps.artifacts import Findings, paths
 from kd_steps.core.distill.teacher_choice import Finding, assistant_sizes, judge_capacity, judge_lead
 from kd_steps.params import Params
 
@@ -35,7 +35,8 @@ def judge_teacher(params: Params, teacher: Sidecar, student: Detector) -> dict[s
     from kd_steps.adapters.yolo.models import parameter_count
 
     rules, size = params.distill.teacher_choice, parameter_count(student)
-    plain = [read_json(paths.plain_student_scores(seed))["val_map50_95"] for seed in params.plain_student.seeds]
+    alone = (Findings.read(paths.plain_student_scores(seed)).values() for seed in params.plain_student.seeds)
+    plain = [scores["val_map50_95"] for scores in alone]
     lead = judge_lead(teacher.training.get("val_map50_95"), plain, rules.min_lead_points)
     sizes = assistant_sizes(teacher.parameters, size, rules.min_student_share)
     return {

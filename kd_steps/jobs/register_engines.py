@@ -5,11 +5,20 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from kd_steps.artifacts import EngineEntry, EngineReport, GateVerdict, Receipt, RegisteredModel, paths, read_json
+from kd_steps.artifacts import (
+    EngineEntry,
+    EngineReport,
+    Findings,
+    GateVerdict,
+    Receipt,
+    RegisteredModel,
+    paths,
+    read_json,
+)
 from kd_steps.core.evaluation.verdicts import failing_rules, passed_targets, shown
 from kd_steps.edge.contract import canonical_digest
 from kd_steps.edge.manifest import Manifest, read_manifest
@@ -42,6 +51,9 @@ STAGE_FILES: dict[str, tuple[Path | None, Path | None, tuple[Path, ...]]] = {
     "evaluate": (paths.ENGINE_REPORT, None, ()),
     "gate": (paths.GATE, None, (paths.DOSSIER, Path("dvc.lock"))),
 }
+
+
+VERSIONED = (paths.PREPARED / paths.DATASET_CARD, paths.ENGINE_REPORT, paths.GATE)  # from the first release on
 
 
 class GateFailedError(ValueError):
@@ -125,7 +137,7 @@ def _record(stage: str, gate: GateVerdict, shipped: Mapping[str, Shipped]) -> St
     from kd_steps.adapters.training_log import read_curve
 
     metrics_file, curve, files = STAGE_FILES[stage]
-    metrics = read_json(metrics_file) if metrics_file and metrics_file.is_file() else {}
+    metrics = _metrics(metrics_file) if metrics_file and metrics_file.is_file() else {}
     if stage == "evaluate":
         metrics = metrics.get("engines", {})
     if stage == "export":
@@ -143,6 +155,12 @@ def _record(stage: str, gate: GateVerdict, shipped: Mapping[str, Shipped]) -> St
     )
 
 
+def _metrics(path: Path) -> dict[str, Any]:
+    """What a stage measured. The version counts where it always did: a result keeps its digest."""
+    values: dict[str, Any] = read_json(path)
+    return values if path in VERSIONED else Findings.read(path).values()
+
+
 def _assistant_record(name: str, step: AssistantStep) -> StageRecord:
     from kd_steps.adapters.mlflow.tracking import StageRecord
     from kd_steps.adapters.training_log import read_curve
@@ -151,7 +169,7 @@ def _assistant_record(name: str, step: AssistantStep) -> StageRecord:
     return StageRecord(
         stage=f"assistant@{name}",
         params=step.model_dump(mode="json"),
-        metrics=read_json(scores),
+        metrics=_metrics(scores),
         curves=read_curve(folder / paths.TRAINING_LOG),
         files=(scores, folder / paths.SIDECAR),
     )

@@ -13,7 +13,7 @@ from pydantic import ValidationError
 
 from kd_steps.adapters.files import swap_folder, write_document
 from kd_steps.adapters.sidecar import WEIGHTS, Kind, Sidecar, read_sidecar, write_sidecar
-from kd_steps.artifacts import read_json
+from kd_steps.artifacts import OtherVersionError, read_json
 from kd_steps.edge.contract import PreprocessingContract
 from kd_steps.jobs.before_recipes import as_today
 from kd_steps.jobs.fingerprint import Fingerprint
@@ -174,9 +174,15 @@ def _found(
 
 
 def _sound_sidecar(folder: Path) -> Sidecar | None:
-    """The note of a folder whose weights are those it describes."""
+    """The note of a folder whose weights are those it describes.
+
+    Raises:
+        OtherVersionError: another release wrote it; what that finished is not to be trained over.
+    """
     try:
         return read_sidecar(folder)
+    except OtherVersionError:
+        raise
     except (FileNotFoundError, ValueError):
         return None
 

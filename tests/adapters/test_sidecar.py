@@ -4,7 +4,7 @@ import pytest
 
 from kd_steps.adapters.files import sha256_of, write_json
 from kd_steps.adapters.sidecar import read_sidecar, write_sidecar
-from kd_steps.artifacts import read_json
+from kd_steps.artifacts import OtherVersionError, read_json
 from kd_steps.edge.contract import ContractMismatchError, PreprocessingContract
 
 CONTRACT = PreprocessingContract(64, 114, "a" * 64, {"numpy": "2"})
@@ -33,6 +33,21 @@ def test_weights_that_are_not_the_notes_are_refused(folder):
         read_sidecar(folder)
     (folder / "weights.pt").unlink()
     with pytest.raises(ValueError, match=r"weights\.pt: missing"):
+        read_sidecar(folder)
+
+
+def test_a_note_tells_its_version_and_one_of_before_there_were_versions_is_understood(folder):
+    told, note = read_sidecar(folder), read_json(folder / "sidecar.json")
+    assert next(iter(note.items())) == ("schema", 1)
+    write_json(folder / "sidecar.json", {name: note[name] for name in note if name != "schema"})
+    assert read_sidecar(folder) == told
+
+
+def test_a_note_of_another_version_names_file_versions_and_mend(folder):
+    write_json(folder / "sidecar.json", {**read_json(folder / "sidecar.json"), "schema": 2})
+    with pytest.raises(
+        OtherVersionError, match=r"sidecar\.json: written as schema 2, .* schema 1 .*; use .* or remove"
+    ):
         read_sidecar(folder)
 
 

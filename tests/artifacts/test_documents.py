@@ -5,7 +5,7 @@ import json
 import pytest
 
 from kd_steps.adapters.files import write_document
-from kd_steps.artifacts import Document
+from kd_steps.artifacts import Document, Findings, OtherVersionError
 
 
 class Card(Document):
@@ -49,6 +49,19 @@ def test_what_is_no_document_is_refused(tmp_path, text):
     path.write_text(text)
     with pytest.raises(ValueError, match=r"card\.json: (not valid JSON|written as schema None)"):
         Card.read(path)
+
+
+def test_findings_of_a_release_that_told_no_version_are_read_and_another_version_is_not(tmp_path):
+    path = tmp_path / "scores.json"
+    path.write_text('{"epochs": 3, "val_map50_95": 0.5}')
+    assert Findings.read(path).values() == {"epochs": 3, "val_map50_95": 0.5}
+    write_document(path, Findings.read(path))
+    assert json.loads(path.read_text()) == {"schema": 1, "epochs": 3, "val_map50_95": 0.5}
+    path.write_text('{"schema": 2, "epochs": 3}')
+    with pytest.raises(
+        OtherVersionError, match=r"scores\.json: written as schema 2, this release reads schema 1 of its"
+    ):
+        Findings.read(path)
 
 
 def test_a_document_that_is_not_there_names_the_mend(tmp_path):

@@ -123,6 +123,27 @@ def test_a_finished_training_whose_result_is_damaged_is_done_again(train, tmp_pa
     assert json.loads((tmp_path / "student/fingerprint.json").read_text())["seed"] == 1
 
 
+def test_what_another_release_finished_is_not_trained_over(train, tmp_path):
+    train()
+    note = tmp_path / "student/sidecar.json"
+    note.write_text(json.dumps({**json.loads(note.read_text()), "schema": 2}))
+    done = train()
+    assert done.returncode == 1
+    assert "sidecar.json: written as schema 2, this release reads schema 1" in done.stderr
+    assert trained(tmp_path) == ["1 0", "1 1", "1 2"]
+
+
+def test_a_note_without_a_version_is_handed_over(train, tmp_path):
+    train()
+    note = tmp_path / "student/sidecar.json"
+    values = json.loads(note.read_text())
+    del values["schema"]
+    note.write_text(json.dumps(values))
+    before = note.read_bytes()
+    assert "is trained already" in train().stdout
+    assert (trained(tmp_path), note.read_bytes()) == (["1 0", "1 1", "1 2"], before)
+
+
 def test_names_for_a_person(training_project):
     section = params_of(training_project).train_teacher
     assert model_name(section) == "yolo11 (depth 0.25, width 0.125)"

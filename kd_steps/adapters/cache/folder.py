@@ -8,10 +8,11 @@ from typing import Any
 
 from kd_steps.adapters.cache.shards import SUFFIX, shard_place
 from kd_steps.adapters.files import write_json
-from kd_steps.artifacts import paths, read_json
+from kd_steps.artifacts import OtherVersionError, paths, read_json, require_version
 from kd_steps.core.cache.header import VIEW_COUNTS, CacheHeader, answers_digest, as_today
 
 HEADER = paths.CACHE_HEADER.name
+SCHEMA = 1  # which the headers of earlier releases are of, too, that do not say so
 SHARDS_OF = "answers_digest"  # in the header's file: what its shards say they are of
 
 
@@ -47,6 +48,9 @@ def open_for_writing(folder: Path, header: CacheHeader, renamed_from: Sequence[s
 
     Returns:
         What was found: ``new``, ``resumed``, or what differs in the cache that had to go.
+
+    Raises:
+        CacheError: another release wrote the header; nothing is removed.
     """
     for torn in folder.glob(".shard-*"):  # of a kill, perhaps at a time with more shards
         torn.unlink()
@@ -62,8 +66,8 @@ def open_for_writing(folder: Path, header: CacheHeader, renamed_from: Sequence[s
             for old in shards:
                 old.unlink()
     written = {**header.to_dict(), SHARDS_OF: digest or header.answers_digest}
-    if not note.exists() or _json(note) != written:
-        write_json(note, written)
+    if not note.exists() or _json(note) not in (written, {"schema": SCHEMA, **written}):  # what is right stays as it is
+        write_json(note, {"schema": SCHEMA, **written})
     return found
 
 
@@ -76,6 +80,13 @@ def _may_differ(header: CacheHeader, stored: Mapping[str, Any], renamed_from: Se
 def _readable_header(note: Path) -> tuple[dict[str, Any], str | None]:
     """A stored header, and the digest that its shards carry; nothing where there is none or it cannot be read."""
     found = _json(note)
+    if found:
+        mend = f"use the release of Retort that wrote it, or delete it and run {repairing(note.parent)}"
+        try:
+            require_version(note, found, "a cache's header", SCHEMA, SCHEMA, mend)
+        except OtherVersionError as error:
+            raise CacheError(str(error)) from error
+    found.pop("schema", None)
     digest = found.pop(SHARDS_OF, None)
     return as_today(found), digest or (answers_digest(found) if found else None)
 
@@ -92,7 +103,7 @@ def stored_header(folder: Path) -> tuple[dict[str, Any], str]:
     """The header of a cache, its fields named as today's are, and the digest that its shards carry.
 
     Raises:
-        CacheError: there is no cache, or its header cannot be read.
+        CacheError: there is no cache, or its header cannot be read or is of another version.
     """
     note = folder / HEADER
     if not note.exists():

@@ -216,4 +216,4 @@ def test_a_worker_process_maps_the_cache_itself(folder):
 
 def test_the_header_can_be_read_by_a_person(folder):
     written = json.loads((folder / "header.json").read_text())
-    assert written == {**HEADER.to_dict(), "answers_digest": HEADER.answers_digest}
+    assert written == {"schema": 1, **HEADER.to_dict(), "answers_digest": HEADER.answers_digest}

@@ -1,5 +1,6 @@
 """A teacher cache that is foreign, damaged or torn: refused by name, mended shard by shard."""
 
+import json
 import shutil
 import subprocess
 from dataclasses import replace
@@ -193,6 +194,28 @@ def test_a_damaged_header_is_told_and_costs_no_answer(folder, harm):
     assert told == "resumed; header.json was damaged and is written anew"
     assert asked == []
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == whole
+
+
+def test_a_header_of_before_there_were_versions_stays_as_it_is(folder):
+    """Its bytes are a part of what DVC compares."""
+    note = folder / "header.json"
+    values = json.loads(note.read_text())
+    assert values.pop("schema") == 1
+    note.write_text(json.dumps(values))
+    before = note.read_bytes()
+    told, _, asked = fill(folder)
+    assert (told, asked, note.read_bytes()) == ("resumed", [], before)
+    assert len(TeacherCache(folder, HEADER, KEYS)) == len(KEYS)
+
+
+def test_a_header_of_another_version_is_refused_and_costs_no_answer(folder):
+    note = folder / "header.json"
+    note.write_text(json.dumps({**json.loads(note.read_text()), "schema": 2}))
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    for use in (fill, lambda place: TeacherCache(place, HEADER, KEYS)):
+        with pytest.raises(CacheError, match=r"header\.json: written as schema 2, .* schema 1 .* or delete it and run"):
+            use(folder)
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
 
 
 def test_a_shard_that_arrow_cannot_open_is_no_cache_of_another_kind(folder):
