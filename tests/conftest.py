@@ -56,6 +56,20 @@ def engines_dir(engine_project):
     return engine_project / "models/engines"
 
 
+@pytest.fixture(scope="session")
+def evaluated(engine_project, tmp_path_factory):
+    """A project after `evaluate`; read-only for tests."""
+    from evaluated_project import evaluated_project
+
+    return evaluated_project(engine_project, tmp_path_factory.mktemp("evaluate") / "project")
+
+
+@pytest.fixture
+def evaluated_copy(evaluated, tmp_path):
+    """A copy of it that a test may change."""
+    return shutil.copytree(evaluated, tmp_path / "project")
+
+
 @pytest.fixture
 def own_engine(engines_dir, tmp_path):
     """Gives a copy of one engine folder that a test may damage."""
