@@ -7,7 +7,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, TypeVar
 
 import typer
 
@@ -43,31 +43,11 @@ def run(
 
 @app.command()
 def status() -> None:
-    """Show which stages are up to date, and the last verdict of the gate."""
+    """Show what runs now and how far it is, which stages are up to date, and the last verdict of the gate."""
     _require_project()
-    from rich.console import Console
-    from rich.table import Table
+    from flows import standing
 
-    from flows.dag import stages_in_order, why_out_of_date
-    from flows.dvc_process import InfrastructureError
-
-    root = Path.cwd()
-    try:
-        changed = why_out_of_date(root)
-    except InfrastructureError as error:
-        typer.echo(f"{error}; DVC tells what is up to date when it has ended", err=True)
-        raise typer.Exit(1) from error
-    table = Table(title="Stages", title_justify="left")
-    table.add_column("stage")
-    table.add_column("state")
-    table.add_column("why")
-    for stage in stages_in_order(root):
-        state = "out of date" if stage.name in changed else "up to date"
-        table.add_row(stage.name, state, _changes(changed.get(stage.name, [])))
-    console = Console()
-    console.print(table)
-    gate = _document(verdict.read_gate, root)
-    console.print("\n".join(gate.summary) if gate else "The gate has not given a verdict yet.", markup=False)
+    raise typer.Exit(_document(standing.show, Path.cwd()))
 
 
 def _document(read: Callable[[Path], T], root: Path) -> T:
@@ -174,17 +154,6 @@ def require_ledger() -> None:
         raise typer.Exit(1) from error
     if not paths.ledger(product).exists():
         _start("class_tool", "add", "--from-source")
-
-
-def _changes(changes: Any) -> str:
-    """DVC's nested list of changes, in one line."""
-    told = []
-    for change in changes if isinstance(changes, list) else [changes]:
-        if isinstance(change, dict):
-            told += [f"{kind}: {', '.join(what) if isinstance(what, dict) else what}" for kind, what in change.items()]
-        else:
-            told.append(str(change))
-    return "; ".join(told)
 
 
 if __name__ == "__main__":

@@ -16,17 +16,11 @@ from pathlib import Path
 
 import psutil
 
+from flows.faults import Asks, fault_in
+
 TAIL_LINES = 60
 PROGRESS_EVERY_S = 5.0
 GRACE_S = 10.0
-# Faults of the machine or the network, which a second try may not meet. A full disk is not among them: it stays full.
-# A process ended by SIGBUS or SIGKILL is -7 or -9 where the shell gave way to it, 135 or 137 where the shell waited.
-INFRASTRUCTURE = re.compile(
-    r"unable to acquire (the )?lock|is busy, it is being blocked|exited with (-7|-9|135|137)\b|input/output error|"
-    r"stale file handle|connection (refused|reset|aborted|timed out)|temporary failure in name resolution|"
-    r"network is unreachable|max retries exceeded|failed to (pull|push|fetch) data|too many open files",
-    re.IGNORECASE,
-)
 
 
 class StageFailedError(RuntimeError):
@@ -34,23 +28,29 @@ class StageFailedError(RuntimeError):
 
 
 class InfrastructureError(RuntimeError):
-    """A lock, a disk, the network or a killed process made the stage fail; a second try may succeed."""
+    """A disk, a server or a killed process made the stage fail; a second try may succeed."""
+
+
+class BusyError(InfrastructureError):
+    """What the stage needs is taken: by another process, or a disk is full. It is worth waiting for."""
 
 
 def reproduce(root: Path, stage: str, force: bool, timeout_s: float | None, say: Callable[[str], None]) -> list[str]:
     """Run ``dvc repro -s`` on one stage; its lines go to ``say`` as they come, progress bars every few seconds.
 
-    The child stays in our process group, which Prefect's runner kills as a whole; where only this process is told to
-    end, the child and all it started are ended before the exception goes on.
+    The child stays in our process group, which Prefect's runner kills as a whole. Where only this process is told to
+    end, the child and all it started are ended before the exception goes on; where it is killed, they end themselves.
 
     Returns:
         The last lines.
 
     Raises:
-        StageFailedError: the stage failed.
+        StageFailedError: the stage failed, or a person must act.
+        BusyError: it has to wait for another process, or for a full disk.
         InfrastructureError: what it runs on failed, or the stage took longer than ``timeout_s``.
     """
-    command = [sys.executable, "-m", "dvc", "--wait-for-lock", "repro", "-s", *(["--force"] if force else []), stage]
+    dvc = [sys.executable, "-m", "flows.tied_dvc", str(os.getpid())]
+    command = [*dvc, "--wait-for-lock", "repro", "-s", *(["--force"] if force else []), stage]
     # `python` in dvc.yaml has to be this one, also where the virtual environment was not activated.
     environment = {
         **os.environ,
@@ -74,22 +74,34 @@ def reproduce(root: Path, stage: str, force: bool, timeout_s: float | None, say:
     if timed_out.is_set():
         raise InfrastructureError(f"{stage}: took longer than its timeout_s of {timeout_s:g} s (meta in dvc.yaml)")
     if code:
-        kind = InfrastructureError if INFRASTRUCTURE.search("\n".join(tail)) else StageFailedError
-        raise kind(f"{stage}: {_reason(tail, code)}")
+        raise _failure(stage, tail, code)
     return list(tail)
 
 
+def _failure(stage: str, tail: deque[str], code: int) -> RuntimeError:
+    """The error of a failed stage: its own words, what kind of fault they tell of, and the mend."""
+    reason = f"{stage}: {_reason(tail, code)}"
+    fault = fault_in("\n".join([*tail, f"exit code {code}"]))
+    if fault is None:
+        return StageFailedError(reason)
+    kinds = {Asks.ANOTHER_TRY: InfrastructureError, Asks.A_WAIT: BusyError, Asks.A_PERSON: StageFailedError}
+    return kinds[fault.asks](f"{reason}\n({fault})")
+
+
 def end_tree(process: subprocess.Popen[str], grace_s: float = GRACE_S) -> None:
-    """End a child and everything it started: asked by SIGINT, as Ctrl-C would, then killed."""
+    """End a child and everything it started: asked by SIGINT, as Ctrl-C would, then killed; a second Ctrl-C kills."""
     try:
         family = [*psutil.Process(process.pid).children(recursive=True), psutil.Process(process.pid)]
     except psutil.NoSuchProcess:
         return
     for member in family:
         _send(member, signal.SIGINT)
-    for member in psutil.wait_procs(family, timeout=grace_s)[1]:
-        _send(member, signal.SIGKILL)
-    process.wait()
+    try:
+        psutil.wait_procs(family, timeout=grace_s)
+    finally:
+        for member in family:
+            _send(member, signal.SIGKILL)
+        process.wait()
 
 
 @contextmanager

@@ -8,6 +8,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+from kd_steps.running import pipes
 from kd_steps.stage_entry import set_environment
 
 if __name__ == "__main__":  # Prefect reads its switches when it is imported
@@ -20,6 +21,8 @@ from prefect.states import Completed, Failed
 
 from flows import verdict
 from flows.dag import stage_task, stages_in_order
+
+NO_SERVER = "The machine may be busy: run again, or start a server once and name it by PREFECT_API_URL."
 
 
 @flow(name="retrain", persist_result=False)
@@ -37,7 +40,11 @@ def retrain(root: Path | None = None, target: str | None = None, force: bool = F
     project = (root or Path.cwd()).resolve()
     set_environment(project)
     outcomes: dict[str, str] = {}
-    for stage in stages_in_order(project, target):
+    try:
+        stages = stages_in_order(project, target)
+    except ValueError as error:  # raised, Prefect would print our own stack with it
+        return Failed(message=str(error))
+    for stage in stages:
         state: State[Any] = stage_task(stage)(project, stage, force, return_state=True)
         if not state.is_completed():
             outcomes[stage.name] = "failed" if state.is_failed() else str(state.name).lower()
@@ -62,7 +69,17 @@ def publish(project: Path, outcomes: dict[str, str]) -> None:
 def run_here(target: str | None = None, force: bool = False) -> int:
     """Run the flow in this process; prints its end and returns an exit code. SIGTERM ends the running stage too."""
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
-    state: State[Any] = retrain(target=target, force=force, return_state=True)
+    pipes.go_on_without_reader()
+    try:
+        state: State[Any] = retrain(target=target, force=force, return_state=True)
+    except KeyboardInterrupt:
+        print("ended by Ctrl-C; what is finished is kept, `retort run` goes on there", file=sys.stderr)
+        return 130
+    except RuntimeError as error:
+        if "Prefect API" not in str(error):
+            raise
+        print(f"error: {error} {NO_SERVER}", file=sys.stderr)
+        return 1
     print(f"{state.name}: {state.message}", file=sys.stdout if state.is_completed() else sys.stderr)
     return 0 if state.is_completed() else 1
 

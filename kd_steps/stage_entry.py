@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 import os
 import resource
@@ -13,6 +12,8 @@ from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
+from kd_steps.running import hold, parent, pipes, room
+
 COSTS = Path(".retort/stage_costs.jsonl")
 
 # Set before the heavy libraries are imported: each of them reads its own switch only once.
@@ -20,7 +21,7 @@ ENVIRONMENT = {
     "DVC_NO_ANALYTICS": "1",
     "DO_NOT_TRACK": "true",
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
-    "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "90",
+    "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "300",
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
     "YOLO_OFFLINE": "true",
@@ -42,21 +43,29 @@ def set_environment(root: Path) -> None:
 
 
 def run_stage(main: Callable[[], None]) -> None:
-    """Set the environment, then run a stage's ``main``; a fault that a user can mend is printed plainly, exit code 1.
+    """Set the environment, then run a stage's ``main`` as its one writer; mendable faults are told plainly.
 
     A stage imports heavy libraries inside ``main``: they then see the environment, and importing a stage is cheap.
+    It ends with the ``dvc`` that started it, and outlives whoever reads its output.
     What the stage cost goes to ``.retort/stage_costs.jsonl``, also when it fails; a kill leaves no line.
 
-    Retort raises such faults as ``ValueError``, ``FileNotFoundError`` or a full disk's ``OSError``; any other
-    exception is a defect of ours and keeps its traceback.
+    Retort raises such faults as ``ValueError``, ``FileNotFoundError`` or a full disk's ``OSError``, exit code 1; any
+    other exception is a defect of ours and keeps its traceback. Ctrl-C gives exit code 130.
     """
-    set_environment(Path.cwd())
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(line_buffering=True)  # behind DVC's and Prefect's pipes, progress is to show at once
-    started = time.monotonic()
+    root = Path.cwd()
+    set_environment(root)
+    pipes.go_on_without_reader()
+    parent.end_with_dvc()
+    started, stage = time.monotonic(), stage_name(main)
     try:
-        main()
+        with hold.held(root, stage):
+            room.require_room(root)
+            main()
+    except KeyboardInterrupt:
+        print(
+            f"{stage}: ended by a signal; what it has finished is kept, and the next run goes on there", file=sys.stderr
+        )
+        raise SystemExit(130) from None
     except (ValueError, OSError) as error:
         if os.environ.get("RETORT_TRACEBACK"):
             raise
@@ -65,7 +74,12 @@ def run_stage(main: Callable[[], None]) -> None:
         raise SystemExit(1) from error
     finally:
         with suppress(OSError):  # a full disk: the stage's own error says so, and a finished stage is finished
-            note_cost(Path(main.__code__.co_filename).stem, time.monotonic() - started)
+            note_cost(stage, time.monotonic() - started)
+
+
+def stage_name(main: Callable[[], None]) -> str:
+    """The name in dvc.yaml of the stage that this process runs: of its file, and of what it is told to make."""
+    return "@".join([Path(main.__code__.co_filename).stem, *sys.argv[1:2]])
 
 
 def _own_words(error: Exception) -> str:

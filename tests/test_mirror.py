@@ -7,7 +7,7 @@ import pytest
 
 REPOSITORY = Path(__file__).parents[1]
 TESTS = REPOSITORY / "tests"
-KINDS = ("adapters", "artifacts", "core", "edge", "jobs", "params", "flows")
+KINDS = ("adapters", "artifacts", "core", "edge", "jobs", "params", "running", "flows")
 
 # Modules and packages without test files of their own → the file or folder that tests them. Types and records have
 # nothing to test but their use; of several builders or faults one file holds what is the same for all.
@@ -62,6 +62,8 @@ ELSEWHERE = {
     "flows/dvc_process": "flows/test_retrain.py",
     "flows/entry": "edge/test_clean_install.py",
     "flows/services": "flows/test_cli.py",
+    "flows/standing": "flows/test_cli.py",
+    "flows/tied_dvc": "flows/test_retrain.py",
 }
 
 

@@ -12,6 +12,7 @@ from typing import TypeVar
 from tqdm import tqdm
 
 from kd_steps.edge.identity import cores
+from kd_steps.running import progress
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -42,10 +43,11 @@ def map_in_order(
     """
     if workers is None:
         workers = cores() if len(items) >= WORTH_PROCESSES else 1
-    with tqdm(total=len(items), desc=description, unit="img", mininterval=0.5) as progress:
+    with tqdm(total=len(items), desc=description, unit="img", mininterval=0.5) as bar:
         results = _in_processes(function, items, preload, workers) if workers > 1 else map(function, items)
         for result in results:
-            progress.update()
+            bar.update()
+            progress.tell(bar.n, bar.total, "pictures")
             yield result
 
 

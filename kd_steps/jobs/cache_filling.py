@@ -12,6 +12,7 @@ from tqdm import tqdm
 from kd_steps.adapters.files import sole_writer, write_json
 from kd_steps.artifacts import paths
 from kd_steps.params import Params
+from kd_steps.running import progress
 
 if TYPE_CHECKING:
     from kd_steps.adapters.sidecar import Sidecar
@@ -122,18 +123,22 @@ def fill(
     keys = CacheKeys(list(places), plan.all_views())
     teacher = asked_teacher(params, model, header.classes, more_weights)
     views = view_source(params, images, plan, header.augmentation_digest)
-    with sole_writer(folder), tqdm(total=len(keys), unit="view", desc=str(folder)) as progress:
+    with sole_writer(folder), tqdm(total=len(keys), unit="view", desc=str(folder)) as bar:
         print(f"{folder}: {open_for_writing(folder, header, renamed_from)}")  # noqa: T201
+
+        def tell(count: int) -> None:
+            bar.update(count)
+            progress.tell(bar.n, bar.total, "views")
 
         def answer(part: Sequence[ViewOfImage]) -> Iterator[AnsweredView]:
             wanted = [(places[key.image], key.view) for key in part]
             for answered in answered_views(teacher, views, wanted, section.batch, section.processes):
-                progress.update(len(answered))
+                tell(len(answered))
                 yield from answered
 
         def told(count: int, made: bool) -> None:
             if not made:
-                progress.update(count)  # fresh ones are counted as they are answered
+                tell(count)  # fresh ones are counted as they are answered
 
         precision = hardware(params).precision.name
         write_shards(folder, header, keys, section.shard_views, precision, answer, told)

@@ -78,14 +78,7 @@ def load_params(path: Path = PARAMS_FILE) -> Params:
         ParamsError: the file is missing, is not YAML, or has unknown, missing or out-of-range keys. Every fault is
             named with its key path, an unknown key with the nearest known one.
     """
-    try:
-        text = path.read_text(encoding="utf-8")
-    except FileNotFoundError as error:
-        raise ParamsError(f"{path}: no such file; run from the project's root, or restore it from git") from error
-    try:
-        raw = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise ParamsError(f"{path}: not valid YAML: {error}") from error
+    raw = _read(path)
     if not isinstance(raw, dict):
         raise ParamsError(f"{path}: expected a mapping of sections, found {type(raw).__name__}")
     try:
@@ -93,6 +86,41 @@ def load_params(path: Path = PARAMS_FILE) -> Params:
     except ValidationError as error:
         lines = [f"{path}: {_describe(dict(fault))}" for fault in error.errors() if not _beside_the_point(dict(fault))]
         raise ParamsError("\n".join(dict.fromkeys(lines))) from error
+
+
+def _read(path: Path) -> Any:
+    """What the file says, unchecked.
+
+    Raises:
+        ParamsError: it is missing, no text, or no YAML; names the line.
+    """
+    try:
+        text = path.read_bytes().decode("utf-8-sig")
+        return yaml.load(text, _OnceLoader)
+    except FileNotFoundError as error:
+        raise ParamsError(f"{path}: no such file; run from the project's root, or restore it from git") from error
+    except UnicodeDecodeError as error:
+        line = error.object[: error.start].count(b"\n") + 1
+        raise ParamsError(f"{path}, line {line}: not text in UTF-8 ({error.reason}); save the file as UTF-8") from error
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark
+        place = f", line {mark.line + 1}, column {mark.column + 1}" if mark else ""
+        raise ParamsError(f"{path}{place}: not valid YAML: {error.problem}") from error
+    except yaml.YAMLError as error:
+        raise ParamsError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from error
+
+
+class _OnceLoader(yaml.SafeLoader):
+    """YAML whose keys stand once: PyYAML would take the last of several, and DVC refuses them."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen: set[str] = set()
+        for key in (key for key, _ in node.value if isinstance(key, yaml.ScalarNode)):
+            if key.value in seen:
+                told = f"the key '{key.value}' stands here a second time; keep one of them"
+                raise yaml.constructor.ConstructorError(None, None, told, key.start_mark)
+            seen.add(key.value)
+        return super().construct_mapping(node, deep)
 
 
 def _beside_the_point(fault: dict[str, Any]) -> bool:

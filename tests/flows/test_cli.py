@@ -5,6 +5,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 import urllib.request
 from pathlib import Path
 
@@ -18,6 +19,8 @@ from yolo_folder import make_yolo
 from flows.cli import require_ledger
 from flows.dag import is_up_to_date
 from flows.services import free_port
+from kd_steps.running.hold import held
+from kd_steps.running.progress import FOLDER, tell
 
 pytestmark = pytest.mark.slow
 
@@ -60,6 +63,65 @@ def test_status_while_a_stage_runs_says_so(project):
     assert "is busy" in done.stderr
     assert "Traceback" not in done.stderr
     assert is_up_to_date(project, "prepare") is False, "DVC is to wait for it, and to say"
+
+
+BROKEN = {
+    "tab": (
+        lambda text: text.replace("  imgsz_px", "\timgsz_px").encode(),
+        r"params\.yaml, line \d+, column 1",
+    ),
+    "twice": (lambda text: f"{text}\ngate:\n  required_targets: []\n".encode(), r"params\.yaml, line \d+.*second time"),
+    "latin-1": (lambda text: text.replace("Retort dossier", "Pr\xfcfbericht").encode("latin-1", "replace"), "UTF-8"),
+    "utf-16": (lambda text: text.encode("utf-16"), r"params\.yaml, line 1: not text in UTF-8"),
+    "torn": (lambda text: text[:5000].encode(), r"params\.yaml: .*missing"),
+}
+
+
+@pytest.mark.parametrize("kind", BROKEN)
+@pytest.mark.parametrize("command", ["status", "run"])
+def test_a_broken_params_file_is_one_plain_message(project, kind, command):
+    broken, told = BROKEN[kind]
+    (project / "params.yaml").write_bytes(broken((REPOSITORY / "params.yaml").read_text(encoding="utf-8")))
+    done = retort(project, command)
+    assert done.returncode == 1
+    assert done.stderr.startswith("error: ")
+    assert re.search(told, done.stderr)
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("damage", ["torn lock", "torn dvc.yaml", "no DVC", "no git"])
+def test_a_damaged_project_is_told_plainly(project, damage):
+    if damage == "torn lock":
+        (project / "dvc.lock").write_text("schema: '2.0'\nstages: {prepare: [cm")
+    elif damage == "torn dvc.yaml":
+        (project / "dvc.yaml").write_text("stages:\n  prepare: {cmd: [")
+    elif damage == "no DVC":
+        (project / ".dvc").rename(project / "away")
+    else:
+        (project / ".dvc/config").write_text("")  # of a folder under git, which is not there
+    done = retort(project, "status")
+    assert done.returncode == 1
+    assert done.stderr.startswith("error: DVC cannot read this project: ")
+    assert "git checkout dvc.yaml dvc.lock" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_status_tells_how_far_a_running_stage_is(project):
+    folder = project / FOLDER
+    with held(project, "train_teacher"):
+        tell(0, 17, "epochs")
+        end_of_first = time.monotonic() + 1.1
+        while time.monotonic() < end_of_first:
+            time.sleep(0.1)
+        tell(3, 17, "epochs")
+        said = retort(project, "status")
+    assert said.returncode == 0, said.stderr
+    assert re.search(
+        r"running: train_teacher: 3 of 17 epochs, about \d+ s left; by \S+ on \S+, process \d+", said.stdout
+    )
+    assert f"process {os.getpid()}" in said.stdout
+    assert not list(folder.glob("*.json"))
+    assert "running:" not in retort(project, "status").stdout
 
 
 @pytest.mark.parametrize("passed", [True, False])

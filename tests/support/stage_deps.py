@@ -8,8 +8,9 @@ from pathlib import Path
 import grimp
 
 ROOT = Path(__file__).parents[2]
-# What turns params.yaml into values and starts a stage makes no output: DVC looks at the values themselves.
-DOORS = ("kd_steps.params", "kd_steps.stage_entry")
+# What turns params.yaml into values, starts a stage and tells how far it is makes no output: DVC looks at the values
+# themselves.
+DOORS = ("kd_steps.params", "kd_steps.running", "kd_steps.stage_entry")
 
 
 @cache

@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import os
 import pickle
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -18,14 +19,17 @@ import threading
 import time
 import traceback
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from pathlib import Path
 
+import psutil
 import torch
 from torch import Tensor, distributed, nn
 
 from kd_steps.edge.identity import cores
 
 RENDEZVOUS = "RETORT_RENDEZVOUS"  # variable: the file that the processes of a group meet at
+MEETING_PLACES = "retort-processes-"  # folders below the temporary one, then the process that made each
 POLL_S = 0.1
 
 
@@ -62,7 +66,8 @@ def launch(work: Callable[[], None], processes: int) -> None:
         RuntimeError: one of them failed otherwise; holds its traceback, or says how it ended.
     """
     payload = pickle.dumps(work)
-    with tempfile.TemporaryDirectory(prefix="retort-processes-") as name:
+    _remove_left_behind()
+    with tempfile.TemporaryDirectory(prefix=f"{MEETING_PLACES}{os.getpid()}-") as name:
         folder = Path(name)
         group = [_start(rank, processes, folder) for rank in range(processes)]
         try:
@@ -128,6 +133,15 @@ def main() -> None:
         note.write_text(json.dumps(told), encoding="utf-8")
         sys.stdout.flush()
         os._exit(1)  # at once: a group whose other members wait for this one cannot be left in peace
+
+
+def _remove_left_behind() -> None:
+    """Remove the meeting places of killed launchers of this user; one of an earlier release names no process."""
+    for folder in Path(tempfile.gettempdir()).glob(f"{MEETING_PLACES}*"):
+        maker = folder.name.removeprefix(MEETING_PLACES).partition("-")[0]
+        with suppress(OSError):
+            if folder.stat().st_uid == os.getuid() and not (maker.isdigit() and psutil.pid_exists(int(maker))):
+                shutil.rmtree(folder)
 
 
 def _start(rank: int, processes: int, folder: Path) -> subprocess.Popen[bytes]:

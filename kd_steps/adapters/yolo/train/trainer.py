@@ -26,6 +26,7 @@ from kd_steps.adapters.yolo.train.soft_loss import LABEL_LOSS
 from kd_steps.adapters.yolo.train.training_model import TrainingModel
 from kd_steps.adapters.yolo.train.training_run import TrainingRun
 from kd_steps.adapters.yolo.views import LabelledDataset
+from kd_steps.running import progress
 
 MOST_LEFT_OUT = 20  # in a row: from 2^16, where it starts, the loss is then scaled by less than 1
 
@@ -60,6 +61,7 @@ class RetortTrainer(DetectionTrainer):
         self.add_callback("on_train_start", _go_on)
         self.add_callback("on_train_epoch_start", _start_soft_loss)
         self.add_callback("on_train_epoch_end", _close_epoch)
+        self.add_callback("on_fit_epoch_end", _tell_progress)
         self.add_callback("on_model_save", _keep_checkpoints)
 
     def get_dataset(self) -> dict[str, Any]:
@@ -231,6 +233,12 @@ def _go_on(trainer: RetortTrainer) -> None:
     """Order, views and clock go on where the segment before a resume ended."""
     trainer.train_loader.sampler.start_at(trainer.start_epoch)
     trainer.train_time_start -= trainer.seconds_before
+    progress.tell(trainer.start_epoch, trainer.epochs, "epochs")
+
+
+def _tell_progress(trainer: RetortTrainer) -> None:
+    if RANK in (-1, 0):
+        progress.tell(trainer.epoch + 1, trainer.epochs, "epochs")
 
 
 def _start_soft_loss(trainer: RetortTrainer) -> None:
