@@ -29,9 +29,14 @@ help: ## list the targets
 
 setup: $(VENV)/.installed ## set up .venv from requirements.lock (the other targets do this themselves)
 
+# Retort itself is installed by the path of this folder: where that has changed, set-up finds what is there and mends it.
+ifneq ($(shell cat $(VENV)/.installed 2>/dev/null),$(CURDIR))
+.PHONY: $(VENV)/.installed
+endif
+
 $(VENV)/.installed: requirements.lock pyproject.toml
 	@infra/setup.sh "$(PYTHON)" "$(VENV)"
-	@touch $@
+	@echo "$(CURDIR)" > $@
 
 demo: setup ## run the whole pipeline on drawn boards; at most 10 minutes on two cores
 	@dvc repro

@@ -15,12 +15,18 @@ PY
 
 if ! command -v uv >/dev/null; then
   # Into a corner of its own: pip may be forbidden to touch the system's packages.
-  "$python" -m venv "$venv-uv"
-  "$venv-uv/bin/pip" install --quiet --disable-pip-version-check uv
+  if ! "$venv-uv/bin/uv" --version >/dev/null 2>&1; then
+    "$python" -m venv --clear "$venv-uv"
+    "$venv-uv/bin/python" -m pip install --quiet --disable-pip-version-check uv
+  fi
   export PATH="$PWD/$venv-uv/bin:$PATH"
 fi
 
 echo "setting up $venv (about 7 GB of wheels the first time)"
-[ -x "$venv/bin/python" ] || uv venv --quiet --python "$python" "$venv"
+# Its commands name their Python relatively: they go on working where the project's folder is moved or copied. One of an
+# earlier release names the folder that it was made in, and is made again.
+if ! "$venv/bin/python" --version >/dev/null 2>&1 || ! grep -q '^relocatable = true' "$venv/pyvenv.cfg"; then
+  uv venv --quiet --clear --relocatable --python "$python" "$venv"
+fi
 uv pip sync --quiet --python "$venv/bin/python" --require-hashes requirements.lock
 uv pip install --quiet --python "$venv/bin/python" --no-deps --editable .

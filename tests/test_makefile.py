@@ -2,6 +2,7 @@
 
 import os
 import re
+import shutil
 import subprocess
 import sys
 import tomllib
@@ -119,6 +120,40 @@ def test_another_python_is_refused_with_its_version_and_the_mend(tmp_path):
     assert "Python 3.10.13" in done.stderr
     assert "make PYTHON=python3.12" in done.stderr
     assert not (tmp_path / "venv").exists()
+
+
+def test_an_environment_that_was_moved_along_is_mended_by_the_next_command(tmp_path):
+    """A small project with one locked package that has a command; the folder is renamed, to a name with a blank."""
+    (block,) = re.findall(r"(?ms)^pygments==.*?(?=^[a-z])", LOCK)
+    place = tmp_path / "before"
+    (place / "infra").mkdir(parents=True)
+    (place / "mini").mkdir()
+    (place / "mini/__init__.py").touch()
+    (place / "pyproject.toml").write_text(
+        '[project]\nname = "mini"\nversion = "1"\n[tool.setuptools]\npackages = ["mini"]\n'
+    )
+    (place / "requirements.lock").write_text(block)
+    (place / "Makefile").write_text(MAKEFILE)
+    shutil.copy(SETUP, place / "infra")
+
+    def use(folder: Path) -> list[str]:
+        alone = {
+            name: value for name, value in os.environ.items() if not name.startswith(("MAKE", "MFLAGS", "VIRTUAL"))
+        }
+        alone.pop("PYTHONPATH", None)
+        command = ["make", "-s", "setup", f"PYTHON={sys.executable}"]
+        said = subprocess.run(command, cwd=folder, env=alone, capture_output=True, text=True, check=True).stdout
+        subprocess.run([folder / ".venv/bin/pygmentize", "-V"], capture_output=True, check=True)
+        where = [folder / ".venv/bin/python", "-c", "import mini; print(mini.__file__)"]
+        found = subprocess.run(where, cwd="/", capture_output=True, text=True, check=True).stdout
+        assert Path(found.strip()) == folder / "mini/__init__.py"
+        return said.splitlines()
+
+    assert len(use(place)) == 1, "it was set up"
+    assert use(place) == []
+    moved = place.rename(tmp_path / "after it")
+    assert len(use(moved)) == 1
+    assert use(moved) == []
 
 
 def test_what_is_installed_is_what_the_lock_says():
