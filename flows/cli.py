@@ -60,6 +60,18 @@ def _document(read: Callable[[Path], T], root: Path) -> T:
 
 
 @app.command()
+def doctor() -> None:
+    """Say what is installed, what can be built here, which servers answer, how full the disks are, and what is next."""
+    _require_project()
+    try:
+        _start("doctor_tool")
+    finally:
+        from flows import standing
+
+        typer.echo(f"next: {_document(standing.next_step, Path.cwd())}")
+
+
+@app.command()
 def summary() -> None:
     """Print the gate's table, the registered engines, and where to look next."""
     _require_project()

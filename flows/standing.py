@@ -44,6 +44,22 @@ def show(root: Path) -> int:
     return code
 
 
+def next_step(root: Path) -> str:
+    """What to do next, in words.
+
+    Raises:
+        ValueError: a file of the project is damaged; the message names it.
+    """
+    if notes := hold.running(root):
+        return f"{notes[0].stage} is running; `retort status` tells how far it is"
+    try:
+        changed = why_out_of_date(root)
+    except (InfrastructureError, OSError) as error:
+        return f"DVC cannot tell: {error}"
+    first = next((stage.name for stage in stages_in_order(root) if stage.name in changed), None)
+    return f"`dvc repro` or `retort run`; the first stage that is out of date is {first}" if first else "nothing to do"
+
+
 def _stages(root: Path) -> Table:
     changed = why_out_of_date(root)
     table = Table(title="Stages", title_justify="left")

@@ -18,7 +18,7 @@ def require_room(root: Path, free_bytes: int = FREE_BYTES) -> None:
     Raises:
         OSError: one of them cannot be written, or its disk is nearly full.
     """
-    cache = _dvc_cache(root)
+    cache = dvc_cache(root)
     places = [root, *(root / name for name in OUTPUTS), *([cache] if cache else [])]
     for place in filter(Path.is_dir, places):
         kept = "; DVC could not keep what this stage makes" if place == cache else ""
@@ -35,7 +35,7 @@ def require_room(root: Path, free_bytes: int = FREE_BYTES) -> None:
             )
 
 
-def _dvc_cache(root: Path) -> Path | None:
+def dvc_cache(root: Path) -> Path | None:
     """The folder that DVC keeps outputs in; None without DVC."""
     if not (root / ".dvc").is_dir():
         return None
