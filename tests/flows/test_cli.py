@@ -142,8 +142,7 @@ def test_a_verdict_of_another_version_is_told_plainly(project):
     write(project / "metrics/gate.json", gate_json() | {"schema": 7})
     done = retort(project, "summary")
     assert done.returncode == 1
-    assert "error: metrics/gate.json: " in done.stderr
-    assert "schema is 7, this release reads 1" in done.stderr
+    assert "metrics/gate.json: written as schema 7, this release reads schema 1 of its GateVerdict" in done.stderr
     assert "`dvc repro` makes it again" in done.stderr
 
 
