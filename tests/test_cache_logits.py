@@ -12,10 +12,11 @@ import pytest
 import torch
 from training_fixture import SMALL, kill_when, params_of, run_stage_in, tree_digest, write_params
 
-from kd_steps import cache_logits
+from kd_steps import cache_logits, distill
 from kd_steps.adapters.cache.store import TeacherCache
 from kd_steps.adapters.data.reader import load_prepared
-from kd_steps.adapters.files import sole_writer
+from kd_steps.adapters.files import sole_writer, write_json
+from kd_steps.artifacts import read_json
 from kd_steps.core.cache.keys import CacheKeys
 from kd_steps.core.detect.views import pixel_hash
 
@@ -34,7 +35,8 @@ def test_every_view_that_distillation_shows_is_answered_once(cached):
 
 
 def test_the_students_views_are_the_ones_the_teacher_saw(cached):
-    from kd_steps.adapters.yolo.teach.answering import cache_header, distillation_plan, frozen, trained, view_source
+    from kd_steps.adapters.yolo.teach.answering import frozen, trained, view_source
+    from kd_steps.jobs.cache_setting import cache_header, distillation_plan
 
     params = params_of(cached)
     plan = distillation_plan(params)
@@ -135,15 +137,53 @@ def flip_a_bit(path):
     path.write_bytes(data)
 
 
-@pytest.mark.parametrize("damage", [tear, flip_a_bit])
-def test_a_damaged_shard_alone_is_made_again(cached, tmp_path, monkeypatch, damage):
-    root = shutil.copytree(cached, tmp_path / "damaged")
+def test_a_torn_shard_alone_is_made_again(cached, tmp_path, monkeypatch):
+    root = shutil.copytree(cached, tmp_path / "torn")
     before = tree_digest(root / "data/cache")
-    damage(root / "data/cache/shard-closing-000-000.arrow")
+    tear(root / "data/cache/shard-closing-000-000.arrow")
     assert tree_digest(root / "data/cache") != before
     monkeypatch.chdir(root)
     cache_logits.main()
     assert metrics(root)["teacher_forwards"] == 4
+    assert tree_digest(root / "data/cache") == before
+
+
+def test_a_flipped_bit_is_found_by_the_student_and_mended_as_it_says(cached, tmp_path, monkeypatch):
+    """The stage does not read a finished cache again; with a hole in it, every other damaged shard is mended, too."""
+    root = shutil.copytree(cached, tmp_path / "flipped")
+    before, first = tree_digest(root / "data/cache"), root / "data/cache/shard-closing-000-000.arrow"
+    flip_a_bit(first)
+    flip_a_bit(root / "data/cache/shard-mosaic-000-001.arrow")
+    monkeypatch.chdir(root)
+    cache_logits.main()
+    assert metrics(root)["teacher_forwards"] == 0
+    with pytest.raises(ValueError, match=r"(?s)mosaic-000-001.*remove one of them and run `dvc repro -f -s cache_l"):
+        distill.main()
+    assert not (root / "models/student").exists(), "refused before anything is trained"
+    first.unlink()
+    cache_logits.main()
+    assert metrics(root)["teacher_forwards"] == 8
+    assert tree_digest(root / "data/cache") == before
+
+
+def harm_the_head(header):
+    return {**header, "bins": 15}
+
+
+def rename_a_class(header):
+    return {**header, "classes": ["solder bridge", *header["classes"][1:]]}
+
+
+@pytest.mark.parametrize("harm", [harm_the_head, rename_a_class])
+def test_a_header_that_a_disk_changed_is_mended_and_costs_no_answer(cached, tmp_path, monkeypatch, harm):
+    """What is taken from the stored header, as only the teacher's network tells it, among it."""
+    root = shutil.copytree(cached, tmp_path / "harmed")
+    before, note = tree_digest(root / "data/cache"), root / "data/cache/header.json"
+    write_json(note, harm(read_json(note)))
+    assert tree_digest(root / "data/cache") != before
+    monkeypatch.chdir(root)
+    cache_logits.main()
+    assert metrics(root)["teacher_forwards"] == 0
     assert tree_digest(root / "data/cache") == before
 
 

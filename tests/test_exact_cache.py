@@ -72,7 +72,8 @@ def filled(params, folder, model, images, plan):
     """A cache, written as the stage writes it, and its views with and without it."""
     from kd_steps.adapters.contract_source import current_contract
     from kd_steps.adapters.sidecar import Sidecar
-    from kd_steps.adapters.yolo.teach.answering import cache_header, view_source
+    from kd_steps.adapters.yolo.teach.answering import view_source
+    from kd_steps.jobs.cache_setting import cache_header
 
     contract = current_contract(params.preprocessing, params.augmentation)
     sidecar = Sidecar("teacher", "m", ("a", "b"), (), "t" * 64, 1, contract, "d" * 64, {}, {})

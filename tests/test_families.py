@@ -100,9 +100,10 @@ def sources(project, params, teacher, folder):
     from kd_steps.adapters.cache.store import TeacherCache
     from kd_steps.adapters.contract_source import current_contract
     from kd_steps.adapters.sidecar import Sidecar
-    from kd_steps.adapters.yolo.teach.answering import cache_header, frozen
+    from kd_steps.adapters.yolo.teach.answering import frozen
     from kd_steps.core.detect.teacher_targets import batch_targets
     from kd_steps.jobs.cache_filling import fill
+    from kd_steps.jobs.cache_setting import cache_header
 
     prepared = load_prepared(project / "data/prepared")
     pictures = prepared.split("train")

@@ -15,6 +15,8 @@ from kd_steps.params import Params
 from kd_steps.running import progress
 
 if TYPE_CHECKING:
+    from kd_steps.adapters.cache.store import TeacherCache
+    from kd_steps.adapters.data.reader import PreparedSet
     from kd_steps.adapters.sidecar import Sidecar
     from kd_steps.adapters.yolo.models import Detector
     from kd_steps.core.cache.header import CacheHeader
@@ -38,28 +40,16 @@ def fill_cache(params: Params, teacher_folder: Path, folder: Path) -> dict[str, 
     Raises:
         ValueError: the teacher cannot be used, or teacher, data and student do not fit.
     """
-    from kd_steps.adapters.cache.store import TeacherCache
     from kd_steps.adapters.data.reader import load_prepared
-    from kd_steps.adapters.yolo.initial import initial_model
-    from kd_steps.jobs.cache_setting import cache_setting
-    from kd_steps.jobs.fit import require_fitting
+    from kd_steps.jobs.cache_setting import finished_cache
 
     prepared, started = load_prepared(), time.monotonic()
-    made_of = cache_setting(params, prepared, teacher_folder)
-    student = initial_model(params.distill, None, prepared.classes, params.seed)
-    require_fitting(teacher_folder, made_of.sidecar, made_of.teacher, student, prepared.classes)
-    more = more_weight_files(params, made_of.sidecar)
-    keys, forwards = fill(
-        params,
-        folder,
-        made_of.header,
-        made_of.teacher,
-        made_of.data.pictures,
-        made_of.plan,
-        more,
-        made_of.sidecar.renamed_from,
-    )
-    cache = TeacherCache(folder, made_of.header, keys)
+    with sole_writer(folder):
+        cache, forwards = finished_cache(params, prepared, teacher_folder, folder), 0
+    if cache:
+        print(f"{folder}: resumed, and every view is answered already")  # noqa: T201
+    else:
+        cache, forwards = _ask(params, prepared, teacher_folder, folder)
     formats = cache.views_by_precision
     if len(formats) > 1:
         told = ", ".join(f"{count:,} in {name}" for name, count in formats.items())
@@ -72,6 +62,29 @@ def fill_cache(params: Params, teacher_folder: Path, folder: Path) -> dict[str, 
         "bytes_per_view": round(cache.bytes / len(cache)),
         "seconds": round(time.monotonic() - started, 1),
     }
+
+
+def _ask(params: Params, prepared: PreparedSet, teacher_folder: Path, folder: Path) -> tuple[TeacherCache, int]:
+    """Have the teacher answer what a cache lacks; the whole cache, and how many views were answered now."""
+    from kd_steps.adapters.cache.store import TeacherCache
+    from kd_steps.adapters.yolo.initial import initial_model
+    from kd_steps.jobs.cache_setting import cache_setting
+    from kd_steps.jobs.fit import require_fitting
+
+    made_of = cache_setting(params, prepared, teacher_folder)
+    student = initial_model(params.distill, None, prepared.classes, params.seed)
+    require_fitting(teacher_folder, made_of.sidecar, made_of.teacher, student, prepared.classes)
+    keys, forwards = fill(
+        params,
+        folder,
+        made_of.header,
+        made_of.teacher,
+        made_of.data.pictures,
+        made_of.plan,
+        more_weight_files(params, made_of.sidecar),
+        made_of.sidecar.renamed_from,
+    )
+    return TeacherCache(folder, made_of.header, keys), forwards
 
 
 def leave_empty(folder: Path) -> dict[str, Any]:

@@ -95,8 +95,9 @@ def parameters(side_px: int, content: dict[str, Any]) -> Any:
 def filled(side_px: int, content: dict[str, Any], folder: Path) -> tuple[Any, Any]:
     """A cache written as the stage writes it, and the views of its pictures."""
     from kd_steps.adapters.cache.store import TeacherCache
-    from kd_steps.adapters.yolo.teach.answering import cache_header, distillation_plan, view_source
+    from kd_steps.adapters.yolo.teach.answering import view_source
     from kd_steps.jobs.cache_filling import fill
+    from kd_steps.jobs.cache_setting import cache_header, distillation_plan
 
     params, (sidecar, model) = parameters(side_px, content), setting.teacher()
     pictures, plan = setting.pictures("train")[:PICTURES], distillation_plan(params)

@@ -120,9 +120,10 @@ def training_run(params: Any, pictures: list[Any], plan: Any, folder: Path, dist
 
 
 def _ours(arm: Arm, params: Any, folder: Path) -> dict[str, Any]:
-    from kd_steps.adapters.yolo.teach.answering import distillation_plan, frozen
+    from kd_steps.adapters.yolo.teach.answering import frozen
     from kd_steps.adapters.yolo.train.recipe import fresh_views_plan
     from kd_steps.adapters.yolo.train.training import finish, train
+    from kd_steps.jobs.cache_setting import distillation_plan
     from kd_steps.jobs.student_training import distillation_of
 
     pictures = training_pictures(arm, params.seed)
@@ -149,11 +150,11 @@ def _cache(params: Any, plan: Any, pictures: list[Any], folder: Path) -> tuple[A
     """The teacher, the cache of a run (built, or gone on with), and what it cost."""
     from kd_steps.adapters.cache.store import TeacherCache
     from kd_steps.adapters.files import write_json
-    from kd_steps.adapters.yolo.teach.answering import cache_header
     from kd_steps.artifacts import read_json
     from kd_steps.core.cache.keys import CacheKeys
     from kd_steps.edge.contract import canonical_digest
     from kd_steps.jobs.cache_filling import fill
+    from kd_steps.jobs.cache_setting import cache_header
 
     sidecar, model = setting.teacher()
     digest = canonical_digest([[picture.digest, picture.labelled] for picture in pictures])

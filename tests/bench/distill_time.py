@@ -45,10 +45,11 @@ def seconds_of(kind: str, pictures: list[Any], folder: Path) -> float:
     from distill_arms import training_run
     from distill_native import NativeTrainer
 
-    from kd_steps.adapters.yolo.teach.answering import cache_header, distillation_plan, frozen
+    from kd_steps.adapters.yolo.teach.answering import frozen
     from kd_steps.adapters.yolo.train.recipe import fresh_views_plan
     from kd_steps.adapters.yolo.train.trainer import RetortTrainer
     from kd_steps.jobs.cache_filling import fill
+    from kd_steps.jobs.cache_setting import cache_header, distillation_plan
     from kd_steps.jobs.student_training import distillation_of
 
     params = setting.parameters(0, EPOCHS)

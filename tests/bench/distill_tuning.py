@@ -115,10 +115,10 @@ def score(changes: dict[str, Any], seed: int) -> dict[str, Any]:
     """Train one candidate and measure it on the validation cut."""
     from kd_steps.adapters.cache.store import TeacherCache
     from kd_steps.adapters.yolo.models import build_model
-    from kd_steps.adapters.yolo.teach.answering import cache_header, distillation_plan
     from kd_steps.adapters.yolo.train.recipe import fresh_views_plan, training_run
     from kd_steps.adapters.yolo.train.training import finish, train
     from kd_steps.jobs.cache_filling import fill
+    from kd_steps.jobs.cache_setting import cache_header, distillation_plan
     from kd_steps.jobs.student_training import distillation_of
 
     params = setting.parameters(seed, EPOCHS, nominal_batch=64)  # the first candidates were tried at it

@@ -50,8 +50,9 @@ def test_two_teachers_fill_one_cache_and_teach_one_student(project):
 
 def test_the_cache_holds_the_mean_of_both(project):
     from kd_steps.adapters.cache.store import TeacherCache
-    from kd_steps.adapters.yolo.teach.answering import cache_header, distillation_plan, frozen, trained, view_source
+    from kd_steps.adapters.yolo.teach.answering import frozen, trained, view_source
     from kd_steps.core.cache.keys import CacheKeys
+    from kd_steps.jobs.cache_setting import cache_header, distillation_plan
 
     with_more(project, more(project, weight=3.0))
     cache_logits.main()
@@ -80,7 +81,7 @@ def scores(answer):
 
 
 def test_every_teachers_weight_counts_for_what_the_cache_is(project):
-    from kd_steps.adapters.yolo.teach.answering import asked_sha256
+    from kd_steps.jobs.cache_setting import asked_sha256
 
     sidecar, entry = read_sidecar(project / "models/teacher"), more(project)
     other = more(project, "other.pt", 3)

@@ -22,7 +22,8 @@ def run(capsys, *arguments):
 
 def parts(root):
     """What the cache was made of."""
-    from kd_steps.adapters.yolo.teach.answering import cache_header, distillation_plan, trained
+    from kd_steps.adapters.yolo.teach.answering import trained
+    from kd_steps.jobs.cache_setting import cache_header, distillation_plan
 
     params, prepared = params_of(root), load_prepared(root / "data/prepared")
     plan, images = distillation_plan(params), prepared.split("train")

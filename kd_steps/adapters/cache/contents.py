@@ -91,7 +91,7 @@ def _batches(path: Path) -> list[Any]:
         reader = open_shard(path)
         return [reader.get_batch(number) for number in range(reader.num_record_batches)]
     except UNREADABLE as error:
-        mend = f"run {repairing(path.parent)}, which makes only this shard again"
+        mend = f"remove it and run {repairing(path.parent)}, which makes only this shard again"
         raise CacheError(f"{path}: cannot be read ({error}); {mend}") from error
 
 

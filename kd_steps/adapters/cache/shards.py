@@ -7,14 +7,16 @@ import json
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
 from kd_steps.adapters.files import atomic_path, sha256_of
 from kd_steps.core.cache.header import CacheHeader
 from kd_steps.core.cache.keys import ViewOfImage
-from kd_steps.core.cache.rows import AnsweredView, pack_row
+
+if TYPE_CHECKING:  # it loads torch, without which a finished cache is handed over
+    from kd_steps.core.cache.rows import AnsweredView
 
 SUFFIX, SEAL_SUFFIX = ".arrow", ".sha256"
 BATCH_ROWS = 16  # of an Arrow batch: what writing holds in memory, and by which reading finds a row
@@ -120,6 +122,8 @@ def column_reader(rows: Any, row: int, header: CacheHeader) -> Callable[[str], A
 
 
 def _row(key: ViewOfImage, answered: AnsweredView, header: CacheHeader) -> dict[str, Any]:
+    from kd_steps.core.cache.rows import pack_row
+
     packed = pack_row(answered, header)
     squeezed = {n: pa.compress(packed[n], codec=CODEC, asbytes=True) for n in _sizes(header) if packed[n]}
     return {"image": key.image, "closing": key.view.closing, "view": key.view.number, **packed, **squeezed}

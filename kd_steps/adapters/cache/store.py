@@ -13,7 +13,7 @@ import itertools
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from kd_steps.adapters.cache.folder import HEADER, CacheError, filling, repairing, stored_header
 from kd_steps.adapters.cache.shards import (
@@ -29,9 +29,11 @@ from kd_steps.adapters.cache.shards import (
 )
 from kd_steps.core.cache.header import CacheHeader
 from kd_steps.core.cache.keys import CacheKeys, ViewOfImage, shard_prefix
-from kd_steps.core.cache.rows import AnsweredView, unpack_sample, unpack_targets
-from kd_steps.core.detect.teacher_targets import TeacherTargets
 from kd_steps.core.detect.views import View
+
+if TYPE_CHECKING:  # they load torch, without which a finished cache is handed over
+    from kd_steps.core.cache.rows import AnsweredView
+    from kd_steps.core.detect.teacher_targets import TeacherTargets
 
 NAMED_HOLES = 3  # in a message
 
@@ -59,7 +61,7 @@ def write_shards(
     Raises:
         OSError: the disk is full; finished shards stay, and the next run goes on behind them.
     """
-    start, planned, (_, digest) = 0, set[str](), stored_header(folder)
+    start, (_, digest) = 0, stored_header(folder)
     for name, first, count in keys.shards(shard_views):
         path, place = folder / f"{name}{SUFFIX}", ShardPlace(name, first, count, digest, precision)
         found = shard_place(path) if shard_fault(path) is None else None
@@ -69,10 +71,16 @@ def write_shards(
             write_shard(path, place, header, zip(part, answer(part), strict=True))
         on_shard(count, fresh)
         start += count
-        planned |= {path.name, f"{name}{SEAL_SUFFIX}"}
+    planned = file_names(keys, shard_views)
     for path in folder.glob("shard-*.*"):
         if path.name not in planned:  # of a time with more views or smaller shards
             path.unlink()
+
+
+def file_names(keys: CacheKeys, shard_views: int) -> set[str]:
+    """The names of all files of a cache that holds these keys, and nothing else."""
+    shards = [name for name, _, _ in keys.shards(shard_views)]
+    return {HEADER, *(f"{name}{ending}" for name in shards for ending in (SUFFIX, SEAL_SUFFIX))}
 
 
 class TeacherCache:
@@ -82,12 +90,13 @@ class TeacherCache:
         folder: where the cache lies.
         expected: the header that the caller's teacher, data and libraries would give.
         keys: the views that the caller needs.
+        prove: hold every shard's bytes to its seal, which reads all of them.
 
     Raises:
         CacheError: there is no cache, it was made from something else, it is not finished, or a shard is damaged.
     """
 
-    def __init__(self, folder: Path, expected: CacheHeader, keys: CacheKeys) -> None:
+    def __init__(self, folder: Path, expected: CacheHeader, keys: CacheKeys, prove: bool = True) -> None:
         stored, self._shards_of = stored_header(folder)
         if faults := expected.differences(stored):
             raise CacheError(
@@ -95,19 +104,19 @@ class TeacherCache:
                 f"run {filling(folder)}, with -f -s where that finds nothing to do"
             )
         self.folder, self.header, self.keys = folder, expected, keys
-        places = self._places()
+        places = self._places(prove)
         self.shards = [path for path, _ in places]
         self._ends = list(itertools.accumulate(place.count for _, place in places))
         self._precisions = [place.precision for _, place in places]
         self._open()
 
-    def _places(self) -> list[tuple[Path, ShardPlace]]:
-        """Every shard with its place, in order, each proven whole, its own and followed by the next."""
+    def _places(self, prove: bool) -> list[tuple[Path, ShardPlace]]:
+        """Every shard with its place, in order, each its own, followed by the next and, if asked, proven whole."""
         placed, damaged, holes = [], dict[Path, str](), list[str]()
         for prefix in map(shard_prefix, self.keys.views):
             told = []
             for path in self.folder.glob(f"{prefix}*{SUFFIX}"):
-                fault = shard_fault(path)
+                fault = shard_fault(path) if prove else None
                 place = None if fault else shard_place(path)
                 if fault := fault or self._misplaced(path, place):
                     damaged[path] = fault
@@ -118,8 +127,8 @@ class TeacherCache:
             placed += in_order
         if damaged:
             named = "\n".join(f"{path}: {fault}" for path, fault in damaged.items())
-            these = "this shard" if len(damaged) == 1 else "these shards"
-            raise CacheError(f"{named}; run {repairing(self.folder)}, which makes only {these} again")
+            it, these = ("it", "this shard") if len(damaged) == 1 else ("one of them", "these shards")
+            raise CacheError(f"{named}; remove {it} and run {repairing(self.folder)}, which makes only {these} again")
         if holes:
             held = sum(place.count for _, place in placed)
             named = ", ".join(holes[:NAMED_HOLES]) + (", …" if len(holes) > NAMED_HOLES else "")
@@ -177,6 +186,8 @@ class TeacherCache:
         Raises:
             CacheError: the cache does not hold that view.
         """
+        from kd_steps.core.cache.rows import unpack_targets
+
         return unpack_targets(self._row(image, view), self.header)
 
     def sample(self, image: str, view: View) -> tuple[Any, Any] | None:
@@ -189,6 +200,8 @@ class TeacherCache:
         Raises:
             CacheError: the cache does not hold that view.
         """
+        from kd_steps.core.cache.rows import unpack_sample
+
         if not self.header.pixels:
             return None
         return unpack_sample(self._row(image, view), self.header)

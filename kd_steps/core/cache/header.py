@@ -13,6 +13,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 VIEW_COUNTS = ("views", "closing_views")  # how many there are; no single answer depends on them
+OF_THE_HEAD = {"bins", "two_branches", "cells", "neck_channels"}  # what the teacher's network tells, its weights given
 BEFORE_RECIPES = {"layout": 6}  # how the last headers before recipe numbers told what their first numbers tell now
 
 
