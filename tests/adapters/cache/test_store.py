@@ -15,8 +15,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kd_steps.adapters.cache.folder import CacheError, open_for_writing
-from kd_steps.adapters.cache.shards import BATCH_ROWS
+from kd_steps.adapters.cache.shards import BATCH_ROWS, ShardPlace, write_shard
 from kd_steps.adapters.cache.store import TeacherCache, write_shards
+from kd_steps.adapters.files import write_json
 from kd_steps.core.cache.keys import CacheKeys, ViewOfImage
 from kd_steps.core.detect.views import View, plan_views
 
@@ -119,6 +120,53 @@ def test_a_finished_cache_asks_the_teacher_nothing(folder):
     assert told == "resumed"
     assert made == [(4, False), (1, False)] * 3
     assert asked == []
+
+
+# sha256 of what an answer depended on, as the last commit before recipe numbers reckoned it from the header below.
+BEFORE_RECIPES = "a69b56e0a884bc7fa1c413b3f31fd83dc4a7ca5dc53252d57626f439240d7794"
+
+
+@pytest.fixture
+def before_recipes(tmp_path):
+    """A cache as that commit left it: a layout for the recipe, versions with their builds, no digest in the header."""
+    folder, header = tmp_path / "before", {**HEADER.to_dict(), "layout": 6}
+    del header["recipe"]
+    header["library_versions"] = {"torch": "2.0+cpu", "numpy": "2.0"}
+    write_json(folder / "header.json", header)
+    start = 0
+    for name, first, count in KEYS.shards(SHARD_VIEWS):
+        part, place = KEYS[start : start + count], ShardPlace(name, first, count, BEFORE_RECIPES, "fp32")
+        write_shard(folder / f"{name}.arrow", place, HEADER, zip(part, Answers()(part), strict=True))
+        start += count
+    return folder
+
+
+def test_a_cache_of_before_recipe_numbers_is_taken_over(before_recipes):
+    shards = {path.name: path.read_bytes() for path in before_recipes.glob("shard-*")}
+    TeacherCache(before_recipes, HEADER, KEYS)
+    assert fill(before_recipes) == ("resumed", [(4, False), (1, False)] * 3, [])
+    assert {path.name: path.read_bytes() for path in before_recipes.glob("shard-*")} == shards
+    written = json.loads((before_recipes / "header.json").read_text())
+    assert written == {"schema": 1, **HEADER.to_dict(), "answers_digest": BEFORE_RECIPES}
+    cache = TeacherCache(before_recipes, HEADER, KEYS)
+    assert all(cache.targets(key.image, key.view).pixel_hash == view_of(key).targets.pixel_hash for key in KEYS)
+    assert fill(before_recipes)[2] == []
+
+
+def test_one_whose_class_is_called_otherwise_is_refused_and_made_anew(before_recipes):
+    renamed = replace(HEADER, classes=("solder bridge", *HEADER.classes[1:]))
+    with pytest.raises(CacheError, match=r"something else \(classes: \['solder bridge', .* against \['bridge', "):
+        TeacherCache(before_recipes, renamed, KEYS)
+    told, _, asked = fill(before_recipes, renamed)
+    assert told.startswith("another cache stood here (classes: ['solder bridge'")
+    assert asked == list(KEYS)
+
+
+def test_one_whose_teacher_alone_was_renamed_is_kept(before_recipes):
+    renamed = replace(HEADER, classes=HEADER.classes[::-1], teacher_sha256="n" * 64)
+    assert open_for_writing(before_recipes, renamed, [HEADER.teacher_sha256]) == "resumed"
+    assert len(TeacherCache(before_recipes, renamed, KEYS)) == len(KEYS)
+    assert fill(before_recipes, renamed)[2] == []
 
 
 @pytest.mark.parametrize("sizes", [(2, 4), (4, 2), (3, 2)])  # the second of threes is as long as the second of twos
