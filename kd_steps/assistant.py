@@ -19,19 +19,18 @@ def main() -> None:
     """Let the one before it answer, then distil this assistant; each part goes on where a kill stopped it."""
     from kd_steps.adapters.data.reader import load_prepared
     from kd_steps.adapters.sidecar import read_sidecar
-    from kd_steps.adapters.yolo.initial import initial_model
     from kd_steps.jobs.cache_filling import fill_cache
     from kd_steps.jobs.preflight import judge_size
-    from kd_steps.jobs.student_training import cached_lesson, train_student
+    from kd_steps.jobs.student_training import cached_lesson, student_of, train_student
 
     name = named()
     params, prepared = params_of_assistant(load_params(), name), load_prepared()
     teacher, cache = paths.MODELS / params.distill.teacher, paths.assistant_cache(name)
-    model = initial_model(params.distill, None, prepared.classes, params.seed)
-    print(judge_size(params, read_sidecar(teacher), model).text)  # noqa: T201
+    folder, lesson = paths.assistant(name), cached_lesson(params, prepared, teacher, cache)
+    assistant = student_of(params, prepared, lesson, folder)
+    print(judge_size(params, read_sidecar(teacher), assistant.parameters).text)  # noqa: T201
     filled = fill_cache(params, teacher, cache)
-    folder = paths.assistant(name)
-    measured = train_student(params, prepared, cached_lesson(params, prepared, teacher, cache), folder, "assistant")
+    measured = train_student(params, prepared, lesson, folder, "assistant")
     write_losses(folder / paths.TRAINING_LOG, paths.assistant_losses(name))
     write_document(paths.assistant_scores(name), Findings(**{**measured, "cache": filled}))
 

@@ -11,6 +11,7 @@ from cache_tool import run
 from training_fixture import (
     SMALL,
     TRAINING,
+    enter_again,
     kill_when,
     params_of,
     run_stage_in,
@@ -129,6 +130,17 @@ def test_a_killed_assistant_asks_nothing_again(taught, tmp_path):
     assert "the training of this assistant was stopped here; it goes on after its last finished epoch" in done.stdout
     assert json.loads((root / "metrics/assistants/wide.json").read_text())["cache"]["teacher_forwards"] == 0
     assert tree_digest(root / "data/assistant_caches/wide") == before
+
+
+def test_a_finished_assistant_is_handed_over_without_a_network(taught, tmp_path):
+    root = shutil.copytree(taught, tmp_path / "again")
+    before = {part: tree_digest(root / part) for part in ("models", "data", "plots")}
+    done = enter_again(root, "assistant", "wide")
+    assert done.returncode == 0, done.stderr
+    assert "this assistant is trained already" in done.stdout
+    assert "capacity: the student has" in done.stdout
+    assert read_json(root / "metrics/assistants/wide.json")["cache"]["teacher_forwards"] == 0
+    assert {part: tree_digest(root / part) for part in before} == before
 
 
 @pytest.mark.parametrize(

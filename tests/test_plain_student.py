@@ -4,7 +4,16 @@ import subprocess
 import sys
 
 import pytest
-from training_fixture import CLASSES, TRAINING, stage_environment, write_model, write_params, write_training_project
+from training_fixture import (
+    CLASSES,
+    TRAINING,
+    enter_again,
+    stage_environment,
+    tree_digest,
+    write_model,
+    write_params,
+    write_training_project,
+)
 
 from kd_steps import distill
 from kd_steps.adapters.files import write_json
@@ -43,6 +52,14 @@ def test_it_is_trained_on_the_labels_alone_and_scored(project):
     assert score["epochs"] == 2
     assert 0 <= score["val_map50_95"] <= 1
     assert "kd_" not in (project / "models/plain_student/3/results.csv").read_text()
+
+
+def test_a_finished_one_is_handed_over_without_a_network(project):
+    before = tree_digest(project / "models/plain_student")
+    done = enter_again(project, "plain_student", "3")
+    assert done.returncode == 0, done.stderr
+    assert "this plain student is trained already" in done.stdout
+    assert tree_digest(project / "models/plain_student") == before
 
 
 @pytest.mark.parametrize(

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kd_steps.core.distill.schedule import weights_at
 from kd_steps.core.recipe import Part, recipe_of
 from kd_steps.jobs.fingerprint import Fingerprint, own_architecture, releases, that_count
-from kd_steps.jobs.train import Fitting, Network, model_name, train_once
+from kd_steps.jobs.train import Fitting, Network, finished_sidecar, model_name, train_once
 from kd_steps.params import Params
 
 if TYPE_CHECKING:
@@ -62,6 +62,19 @@ class Lesson:
     recipe: tuple[Part, ...]
 
 
+@dataclass(frozen=True)
+class Learner:
+    """A student as its teacher is judged by it.
+
+    Attributes:
+        parameters: number of weights.
+        build: gives its network with fresh weights; dear, so asked only where its size does not tell enough.
+    """
+
+    parameters: int
+    build: Callable[[], Detector]
+
+
 def cached_lesson(params: Params, prepared: PreparedSet, teacher_folder: Path, cache: Path) -> Lesson:
     """A teacher whose answers to every view lie in a cache.
 
@@ -73,10 +86,9 @@ def cached_lesson(params: Params, prepared: PreparedSet, teacher_folder: Path, c
     """
     from kd_steps.adapters.data.reader import distillation_set, load_unlabelled
     from kd_steps.adapters.sidecar import read_sidecar, voices_beside
-    from kd_steps.core.detect.views import plan_views
+    from kd_steps.jobs.cache_setting import distillation_plan
 
-    distill, knobs, sidecar = params.distill, params.cache_logits, read_sidecar(teacher_folder)
-    plan = plan_views(distill.epochs, distill.training.close_mosaic_fraction, knobs.views, knobs.closing_views)
+    plan, knobs, sidecar = distillation_plan(params), params.cache_logits, read_sidecar(teacher_folder)
     taught_with = {
         **knobs.asked(),
         "views": plan.views,
@@ -140,6 +152,25 @@ def _by_labels(params: Params, student: Detector) -> Taught:
     from kd_steps.adapters.yolo.train.recipe import fresh_views_plan
 
     return Taught(None, fresh_views_plan(params.distill), {"taught_by": None})
+
+
+def student_of(params: Params, prepared: PreparedSet, lesson: Lesson, folder: Path) -> Learner:
+    """A student's size: told by its note once it is trained, else by its network."""
+    from kd_steps.adapters.contract_source import current_contract
+
+    @cache
+    def build() -> Detector:
+        from kd_steps.adapters.yolo.initial import initial_model
+
+        return initial_model(params.distill, None, prepared.classes, params.seed)
+
+    contract = current_contract(params.preprocessing, params.augmentation)
+    made_of = fingerprint(params, prepared, lesson, contract)
+    if sidecar := finished_sidecar(folder, made_of, prepared.classes):
+        return Learner(sidecar.parameters, build)
+    from kd_steps.adapters.yolo.models import parameter_count
+
+    return Learner(parameter_count(build()), build)
 
 
 def train_student(params: Params, prepared: PreparedSet, lesson: Lesson, folder: Path, kind: Kind) -> Mapping[str, Any]:

@@ -116,7 +116,7 @@ def train_once(
     wanted, sidecar = made_of.model_copy(update={"finished": True}), _sound_sidecar(folder)
     found = _found(folder, made_of, network, sidecar, ready)
     done = sidecar is not None and found is not None and found.finished
-    if sidecar and done and found == wanted and sidecar.classes == tuple(network.classes):
+    if sidecar and _is_done(made_of, network.classes, found, sidecar):
         print(  # noqa: T201
             f"{folder}: this {network.called} is trained already, from the same data, parameters and recipe; "
             "remove the folder to train it anew"
@@ -130,6 +130,30 @@ def train_once(
     for name in UNFINISHED:
         shutil.rmtree(folder / name, ignore_errors=True)
     return read_sidecar(folder).training
+
+
+def finished_sidecar(folder: Path, made_of: Fingerprint, classes: Sequence[str]) -> Sidecar | None:
+    """The note of a folder in which nothing is left to train, so that what it tells needs no network.
+
+    Args:
+        folder: the output folder of a stage.
+        made_of: what the weights depend on.
+        classes: all class names, in the order of the outputs.
+
+    Returns:
+        None where a training is to begin or go on, or names are to be mended; also at a fingerprint of before recipe
+        numbers, which the stage writes anew.
+    """
+    sidecar = _sound_sidecar(folder)
+    try:
+        found = Fingerprint.read(folder / FINGERPRINT)
+    except (OSError, ValueError):
+        return None
+    return sidecar if sidecar and _is_done(made_of, classes, found, sidecar) else None
+
+
+def _is_done(made_of: Fingerprint, classes: Sequence[str], found: Fingerprint | None, sidecar: Sidecar) -> bool:
+    return found == made_of.model_copy(update={"finished": True}) and sidecar.classes == tuple(classes)
 
 
 def _train(folder: Path, made_of: Fingerprint, found: Fingerprint | None, network: Network, ready: Fitting) -> None:

@@ -11,6 +11,7 @@ from training_fixture import CLASSES, REPOSITORY
 from kd_steps.adapters.files import write_json
 from kd_steps.core.distill.teacher_choice import assistant_sizes
 from kd_steps.jobs.preflight import WeakTeacherError, judge_teacher, own_verdict, refuse_weak, verdict_lines
+from kd_steps.jobs.student_training import Learner
 from kd_steps.params import Params
 
 REAL = yaml.safe_load((REPOSITORY / "params.yaml").read_text())
@@ -30,11 +31,22 @@ def teacher(parameters, score=0.5):
     return SimpleNamespace(training={"val_map50_95": score}, parameters=parameters, model="yolo11x")
 
 
+def learner(model):
+    from kd_steps.adapters.yolo.models import build_model, parameter_count
+
+    network = build_model(model, CLASSES, 0)
+    return Learner(parameter_count(network), lambda: network)
+
+
+@pytest.fixture(autouse=True)
+def empty_folder(tmp_path, monkeypatch):
+    """What sizes were found is kept in the folder of the project."""
+    monkeypatch.chdir(tmp_path)
+
+
 @pytest.fixture
 def student():
-    from kd_steps.adapters.yolo.models import build_model
-
-    return build_model("yolo11n.yaml", CLASSES, 0)
+    return learner("yolo11n.yaml")
 
 
 @pytest.fixture
@@ -93,7 +105,7 @@ def test_the_proposed_chain_is_accepted_and_no_step_of_it_is_too_steep(student):
     assert chain["m"].model == "yolo11m.yaml"
     assert [step.epochs for step in chain.values()] == [given.distill.epochs] * 2
     models = [s.model if isinstance(s.model, str) else ModelScale(**s.model.model_dump()) for s in chain.values()]
-    sizes = [56_900_000, *(parameter_count(build_model(m, CLASSES, 0)) for m in models), parameter_count(student)]
+    sizes = [56_900_000, *(parameter_count(build_model(m, CLASSES, 0)) for m in models), student.parameters]
     shares = [after / before for before, after in itertools.pairwise(sizes)]
     assert min(shares) > 0.333 / 1.25
     assert any(f"{sizes[1] / 1e6:.2f} M weights" in line for line in verdict["proposal"])
@@ -109,12 +121,26 @@ def test_a_chain_that_is_there_is_gone_on_with(student):
 
 
 def test_an_architecture_without_scales_is_told_the_size_alone():
-    from kd_steps.adapters.yolo.models import build_model, parameter_count
-
-    own = build_model(str(REPOSITORY / "data/models/mobilenet.yaml"), CLASSES, 0)
+    own = learner(str(REPOSITORY / "data/models/mobilenet.yaml"))
     (line,) = judge_teacher(params(), teacher(6_000_000), own)["proposal"]
-    (wanted,) = assistant_sizes(6_000_000, parameter_count(own), 0.333)
+    (wanted,) = assistant_sizes(6_000_000, own.parameters, 0.333)
     assert line == f"# assistants of {wanted / 1e6:.1f} M weights under assistant.chain, each a model YAML of yours"
+
+
+def test_a_proposal_made_once_builds_no_network_again_unless_it_is_of_something_else(student):
+    given = params(distill={"model": "yolo11n.yaml"})
+    first = judge_teacher(given, teacher(56_900_000), student)["proposal"]
+    told = Learner(student.parameters, unbuildable)
+    assert judge_teacher(given, teacher(56_900_000), told)["proposal"] == first
+    longer = params(distill={"model": "yolo11n.yaml", "epochs": 99})
+    assert "epochs: 99" in "".join(judge_teacher(longer, teacher(56_900_000), told)["proposal"])
+    for other, size in ((given, 40_000_000), (params(distill={"model": "yolov8n.yaml"}), 56_900_000)):
+        with pytest.raises(AssertionError, match="built"):
+            judge_teacher(other, teacher(size), told)
+
+
+def unbuildable():
+    raise AssertionError("built")
 
 
 def test_a_student_that_is_its_own_teacher_is_not_judged():

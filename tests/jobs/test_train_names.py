@@ -7,7 +7,17 @@ import pytest
 import torch
 import yaml
 from prepared import list_classes, write_card
-from training_fixture import CLASSES, COUNTS, TRAINING, write_new_parts, write_params, write_training_project
+from training_fixture import (
+    CLASSES,
+    COUNTS,
+    TRAINING,
+    enter_again,
+    params_of,
+    tree_digest,
+    write_new_parts,
+    write_params,
+    write_training_project,
+)
 
 from kd_steps import cache_logits, distill, few_shot, train_teacher
 from kd_steps.adapters.sidecar import read_sidecar
@@ -46,6 +56,31 @@ def project(finished, tmp_path, monkeypatch):
     root = shutil.copytree(finished, tmp_path / "project")
     monkeypatch.chdir(root)
     return root
+
+
+def test_finished_work_is_handed_over_without_a_network(project, capsys):
+    """Also the proposal of assistants, for which sizes are tried: this student is too small for its teacher."""
+    choice = {**params_of(project).distill.teacher_choice.model_dump(), "min_student_share": 0.6}
+    choice["max_student_share"] = 1.0
+    write_params(project, distill={**TRAINING, "close_mosaic_fraction": 0.5, "teacher_choice": choice})
+    write_sidecar_parameters(project / "models/teacher", 1_000_000)
+    run()
+    assert capsys.readouterr().out.count("is trained already, from the same data") == 3
+    before = {part: tree_digest(project / part) for part in ("models", "data", "plots")}
+    verdict = json.loads((project / "metrics/teacher_choice.json").read_text())
+    assert verdict["proposal"]
+    shutil.rmtree(project / "metrics")  # as DVC does before a stage
+    for stage in ("train_teacher", "cache_logits", "distill", "few_shot"):
+        done = enter_again(project, stage)
+        assert done.returncode == 0, done.stderr
+    assert {part: tree_digest(project / part) for part in before} == before
+    assert json.loads((project / "metrics/teacher_choice.json").read_text()) == verdict
+    assert json.loads((project / "metrics/cache.json").read_text())["teacher_forwards"] == 0
+
+
+def write_sidecar_parameters(folder, parameters):
+    note = json.loads((folder / "sidecar.json").read_text())
+    (folder / "sidecar.json").write_text(json.dumps({**note, "parameters": parameters}))
 
 
 def weights(root):

@@ -120,6 +120,13 @@ def run_stage_in(root, stage, **environment):
     )
 
 
+def enter_again(root, stage, *arguments):
+    """Run a stage over finished work in a process that cannot import Ultralytics, and so builds no network."""
+    code = f"import sys; sys.modules['ultralytics'] = None; from kd_steps.{stage} import main; main()"
+    command = [sys.executable, "-c", code, *arguments]
+    return subprocess.run(command, cwd=root, env=stage_environment(), capture_output=True, text=True, check=False)
+
+
 def tree_digest(folder):
     """Relative path → sha256 of everything below a folder."""
     return {
