@@ -15,7 +15,8 @@ def main() -> None:
     params = load_params()
     models = Models(paths.TEACHER, paths.FEW_SHOT, paths.STUDENT)
     ledger = load_ledger(params.product)
-    build_engines(paths.PREPARED, models, ledger, paths.ENGINES, params.export, params.seed)
+    data, parts, engines = paths.PREPARED, paths.NEW_PARTS, paths.ENGINES
+    build_engines(data, parts, models, ledger, engines, params.export, params.seed)
 
 
 if __name__ == "__main__":

@@ -5,10 +5,9 @@ from __future__ import annotations
 import shutil
 
 from kd_steps.adapters.data.ledger import load_ledger
-from kd_steps.adapters.data.part_sets import read_part_sets
+from kd_steps.adapters.data.part_sets import new_classes, read_part_sets
 from kd_steps.adapters.files import write_document
 from kd_steps.artifacts import Findings, paths
-from kd_steps.core.data.ledger import by_number
 from kd_steps.jobs.part_training import labelled_shots, teach
 from kd_steps.jobs.train import Network
 from kd_steps.params import load_params
@@ -23,11 +22,10 @@ def main() -> None:
     params, prepared, student = load_params(), load_prepared(), read_sidecar(paths.STUDENT)
     ledger = load_ledger(params.product)
     sets = read_part_sets(paths.NEW_PARTS, ledger, str(paths.ledger(params.product)))
-    named = {name for part in sets if part.pictures and not part.fault for name in part.classes}
-    classes = (*student.classes, *by_number(named - {*student.classes}, ledger))
-    new_classes = classes[len(student.classes) :]
+    learnt = new_classes(sets, student.classes, ledger)
+    classes = (*student.classes, *learnt)
     shots = [image for part in sets for image in labelled_shots(part, classes)]
-    if new_classes and shots:
+    if learnt and shots:
         measured = teach(params, prepared, student, classes, shots)
     else:
         shutil.rmtree(paths.FEW_SHOT, ignore_errors=True)
@@ -39,9 +37,8 @@ def main() -> None:
         network.write_sidecar(paths.FEW_SHOT, student.parameters, student.training, lineage)
         measured = {"epochs": 0}
         print(f"{paths.NEW_PARTS}: no new parts; the student is handed on as it is")  # noqa: T201
-    per_class = {name: sum(int((s.class_ids == classes.index(name)).any()) for s in shots) for name in new_classes}
-    found = Findings(**{"new_classes": list(new_classes), "shots": per_class, **measured})
-    write_document(paths.FEW_SHOT_SCORES, found)
+    per_class = {name: sum(int((s.class_ids == classes.index(name)).any()) for s in shots) for name in learnt}
+    write_document(paths.FEW_SHOT_SCORES, Findings(**{"new_classes": list(learnt), "shots": per_class, **measured}))
 
 
 if __name__ == "__main__":

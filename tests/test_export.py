@@ -7,8 +7,8 @@ import sys
 
 import pandas as pd
 import pytest
-from engine_fixture import REPOSITORY, contract_of_project, run_export, write_params
-from prepared import write_card
+from engine_fixture import CLASSES, REPOSITORY, contract_of_project, run_export, write_params
+from prepared import list_classes, write_card, write_part_set
 
 from kd_steps.adapters.engines.folder import Network, ParityError, complete_engine
 from kd_steps.adapters.engines.targets import PARENT, TARGETS
@@ -156,6 +156,33 @@ def test_a_student_of_other_names_than_the_data_is_refused(project, names):
     told = refused(project)
     assert f"bridge, shifted, those of data/prepared are {', '.join(names)}" in told
     assert "dvc repro export" in told
+
+
+@pytest.mark.parametrize(
+    ("kind", "classes"),
+    [
+        ("teacher", ["shifted", "bridge"]),
+        ("few_shot", ["shifted", "bridge", "tombstone"]),
+        ("student", ["shifted", "bridge"]),
+    ],
+)
+def test_any_network_of_other_names_than_the_data_is_refused(project, kind, classes):
+    edit_sidecar(project, kind, classes=classes)
+    told = refused(project)
+    assert f"models/{kind}/sidecar.json: classes are shifted, bridge, those of data/prepared are bridge, shift" in told
+    assert "Run `dvc repro export`" in told
+
+
+@pytest.mark.parametrize(("named", "told"), [("whisker", "whisker"), (None, "none")], ids=["another", "gone"])
+def test_new_parts_that_are_called_otherwise_in_their_pictures_are_refused(project, named, told):
+    """Both names are in service: the ledger cannot tell."""
+    list_classes(project, [*CLASSES, "whisker"])
+    shutil.rmtree(project / "data/new_parts/held_out")
+    if named:
+        write_part_set(project / "data/new_parts/line/monday", [named], 2, 7_000)
+    said = refused(project)
+    assert "models/few_shot/sidecar.json: new_classes are tombstone, those of data/new_parts are " + told in said
+    assert "Run `dvc repro export`" in said
 
 
 def test_an_empty_split_and_an_unreadable_picture_are_named(project):

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
+from kd_steps.adapters.data.part_sets import new_classes, read_part_sets
 from kd_steps.adapters.engines.folder import Network, ParityError, Role, Target, complete_engine
 from kd_steps.adapters.engines.targets import PARENT, TARGETS
 from kd_steps.adapters.engines.targets.onnx_fp32 import build_onnx_fp32
@@ -46,7 +47,9 @@ class Golden:
     output_format: OutputFormat
 
 
-def build_engines(prepared: Path, models: Models, ledger: Ledger, engines: Path, knobs: Export, seed: int) -> None:
+def build_engines(
+    prepared: Path, parts: Path, models: Models, ledger: Ledger, engines: Path, knobs: Export, seed: int
+) -> None:
     """Build every target of the student, and the parent's target of the networks it is compared with.
 
     A target that gives other outputs than its parent is left out with a warning, and its reason written down: whether
@@ -54,17 +57,22 @@ def build_engines(prepared: Path, models: Models, ledger: Ledger, engines: Path,
 
     Raises:
         FileNotFoundError: a network or the prepared pictures are missing.
-        ValueError: networks that do not fit each other, or a parent that gives other outputs than its network.
+        ValueError: networks that do not fit each other or the data; a parent that gives other outputs than its network.
     """
     from kd_steps.adapters.yolo.export import export_onnx
 
     teacher = read_network(models.teacher, "teacher", ledger)
     student = read_network(models.student, "student", ledger)
     require_same(teacher.contract, student.contract, str(models.student / SIDECAR))
-    require_names_of_data(prepared, student, models.student / SIDECAR)
+    base_names = tuple(known.name for known in DatasetCard.read(prepared / paths.DATASET_CARD).classes)
+    require_names_of_data(teacher, models.teacher, base_names, prepared)
+    require_names_of_data(student, models.student, base_names, prepared)
+    require_names_of_parts(student, models.student, parts, ledger)
     floats = {"teacher": teacher, PARENT.name: student}
     if student.new_classes:  # what few-shot training gave and took shows only beside what there was before
-        floats["student-before"] = read_network(models.base_student, "base_student", ledger)
+        before = read_network(models.base_student, "base_student", ledger)
+        require_names_of_data(before, models.base_student, base_names, prepared)
+        floats["student-before"] = before
     pictures = [read_picture(path) for path in _evenly(picture_paths(prepared, "val"), knobs.golden_images)]
     train = picture_paths(prepared, "train")
     count = min(knobs.calibration_images, len(train))
@@ -175,19 +183,39 @@ def read_network(folder: Path, role: Role, ledger: Ledger) -> Network:
     )
 
 
-def require_names_of_data(prepared: Path, student: Network, sidecar: Path) -> None:
-    """Refuse a student whose base classes are called otherwise than those of the prepared data.
+def require_names_of_data(network: Network, folder: Path, names: Sequence[str], prepared: Path) -> None:
+    """Refuse a network whose base classes are called otherwise than those of the prepared data.
 
     Raises:
         ValueError: they are; names both, and the mend.
     """
-    names = tuple(known.name for known in DatasetCard.read(prepared / paths.DATASET_CARD).classes)
-    base = student.classes[: len(student.classes) - len(student.new_classes)]
-    if base != names:
+    _require_names("classes", folder, _base(network), names, prepared)
+
+
+def require_names_of_parts(student: Network, folder: Path, parts: Path, ledger: Ledger) -> None:
+    """Refuse a student whose new parts are called otherwise than those of the pictures it learnt them from.
+
+    One without new parts ships no wrong name, whatever parts there are: they may show withdrawn classes alone.
+
+    Raises:
+        ValueError: they are; names both, and the mend.
+    """
+    if student.new_classes:
+        names = new_classes(read_part_sets(parts, ledger, "the ledger"), _base(student), ledger)
+        _require_names("new_classes", folder, student.new_classes, names, parts)
+
+
+def _base(network: Network) -> tuple[str, ...]:
+    """Its classes but those learnt from few shots."""
+    return tuple(network.classes[: len(network.classes) - len(network.new_classes)])
+
+
+def _require_names(key: str, folder: Path, found: Sequence[str], names: Sequence[str], data: Path) -> None:
+    if list(found) != list(names):
         raise ValueError(
-            f"{sidecar}: its classes are {', '.join(base)}, those of {prepared} are {', '.join(names)}, in this order; "
-            "an engine would ship the wrong names. Run `dvc repro export`, not the stage alone: names that were mended "
-            "reach the networks without a training"
+            f"{folder / SIDECAR}: {key} are {', '.join(found)}, those of {data} are {', '.join(names) or 'none'}, in "
+            "this order; an engine would ship the wrong names. Run `dvc repro export`, not the stage alone: names that "
+            "were mended reach the networks without a training"
         )
 
 

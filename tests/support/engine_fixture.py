@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 import pandas as pd
 import yaml
-from prepared import list_classes, write_card
+from prepared import list_classes, write_card, write_part_set
 
 REPOSITORY = Path(__file__).parents[2]
 CLASSES = ["bridge", "shifted", "tombstone"]
@@ -100,7 +100,8 @@ def make_project(root):
     write_params(root)
     write_prepared(root)
     list_classes(root, CLASSES)
-    write_model_folder(root / "models/teacher", "teacher", "yolo26n.yaml", 1, contract_of_project())
+    write_part_set(root / "data/new_parts/held_out", CLASSES[2:], 2, 7_000)
+    write_model_folder(root / "models/teacher", "teacher", "yolo26n.yaml", 1, contract_of_project(), CLASSES[:2])
     write_model_folder(root / "models/student", "student", "yolo11n.yaml", 3, contract_of_project(), CLASSES[:2])
     write_model_folder(root / "models/few_shot", "few_shot", "yolo11n.yaml", 2, contract_of_project())
     done = run_export(root)

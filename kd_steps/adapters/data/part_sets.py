@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ import yaml
 
 from kd_steps.adapters.files import files_below, read_text, text_beside
 from kd_steps.core.data.class_names import names_by_id
-from kd_steps.core.data.ledger import Ledger, names_in_service
+from kd_steps.core.data.ledger import Ledger, by_number, names_in_service
 from kd_steps.core.data.listed_source import unlisted_message
 from kd_steps.core.data.naming import PICTURE_SUFFIXES
 
@@ -70,6 +71,18 @@ def read_part_sets(root: Path, ledger: Ledger, ledger_file: str) -> list[PartSet
     sets = [_read(f) if any(f.is_relative_to(s) for s in seen) else _elsewhere(f, root) for f in folders]
     sets = [_listed(part, ledger, ledger_file) for part in sets]
     return [*sets, *(_homeless(folder) for folder in homeless), *(_linked(path) for path in links)]
+
+
+def new_classes(sets: Sequence[PartSet], known: Collection[str], ledger: Ledger) -> tuple[str, ...]:
+    """The classes that pictures of new parts may show and a network does not know, in the order of their numbers.
+
+    Args:
+        sets: as :func:`read_part_sets` gives them.
+        known: class names of the network.
+        ledger: of the product's classes.
+    """
+    named = {name for part in sets if part.pictures and not part.fault for name in part.classes}
+    return tuple(by_number(named - set(known), ledger))
 
 
 def _read(folder: Path) -> PartSet:
