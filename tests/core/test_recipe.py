@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 from training_fixture import write_model, write_new_parts, write_training_project
 
+from kd_steps import cache_logits
+
 REPOSITORY = Path(__file__).parents[2]
 OTHERS_CODE = ("core/evaluation/gates.py", "adapters/engines/targets/openvino_fp16.py", "adapters/mlflow/tracking.py")
 ASK = """
@@ -22,8 +24,8 @@ from kd_steps.adapters.data.reader import load_prepared
 from kd_steps.adapters.data.part_sets import read_part_sets
 from kd_steps.adapters.data.ledger import load_ledger
 from kd_steps.adapters.sidecar import read_sidecar
-from kd_steps.core.recipe import recipe_of
 from kd_steps.jobs import part_training
+from kd_steps.jobs.cache_setting import finished_cache
 from kd_steps.jobs.student_training import cached_lesson, fingerprint, plain_lesson
 from kd_steps.params import load_params
 
@@ -40,7 +42,8 @@ notes = {
     "plain_student": fingerprint(params, prepared, plain_lesson(params, prepared), contract),
     "few_shot": part_training.fingerprint(params, prepared, student, classes, shots),
 }
-answers = [recipe_of("views", "answers"), contract.digest, notes["teacher"].libraries]
+cache = finished_cache(params, prepared, Path("models/teacher"), Path("data/cache"))
+answers = "the teacher is asked" if cache is None else f"{len(cache)} views lie in the cache"
 print(json.dumps({**{name: note.model_dump(mode="json") for name, note in notes.items()}, "answers": answers}))
 """
 
@@ -51,6 +54,9 @@ def project(tmp_path_factory):
     write_model(root, "teacher")
     write_model(root, "student", seed=3)
     write_new_parts(root, ["bridge", "missing", "tombstone"])
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(root)
+        cache_logits.main()
     return root
 
 
@@ -71,7 +77,9 @@ def asked(project, code, *first_on_the_path):
 
 @pytest.fixture(scope="module")
 def before(project):
-    return asked(project, REPOSITORY)
+    found = asked(project, REPOSITORY)
+    assert found["answers"] == "16 views lie in the cache", "there, the stage would ask nothing"
+    return found
 
 
 @pytest.fixture
@@ -93,6 +101,22 @@ def test_comments_docstrings_and_other_stages_code_make_nothing_stale(project, b
     for edited in ("gate.py", "report.py", "register.py", "export.py", "edge/latency.py", *OTHERS_CODE):
         with (code / "kd_steps" / edited).open("a", encoding="utf-8") as module:
             module.write("\n\ndef of_a_new_rule() -> float:\n    return 0.5\n")
+    assert stale(before, asked(project, code)) == set()
+
+
+def test_other_defaults_of_knobs_that_the_project_sets_make_nothing_stale(project, before, code):
+    """A knob that had none gets one, too."""
+    edited = 0
+    for path, pattern, default in (
+        *((code / f"kd_steps/params/{name}.py", r"^(    \w+: Count)$", "99") for name in ("training", "few_shot")),
+        (code / "kd_steps/params/cache_logits.py", r"^(    attention: bool)$", "False"),
+        (code / "kd_steps/params/cache_logits.py", r"^(    max_vectors: CountOrZero)$", "7"),
+        (code / "kd_steps/core/distill/terms.py", r"^(    \w+: \w+) = [\d.]+$", "0.125"),
+    ):
+        text, count = re.subn(pattern, rf"\1 = {default}", path.read_text(encoding="utf-8"), flags=re.M)
+        path.write_text(text, encoding="utf-8")
+        edited += count
+    assert edited > 15
     assert stale(before, asked(project, code)) == set()
 
 
