@@ -24,6 +24,7 @@ ELSEWHERE = {
     "adapters/great_expectations/drift": "adapters/great_expectations/test_suites.py",
     "adapters/great_expectations/representation": "adapters/great_expectations/test_suites.py",
     "adapters/great_expectations/table_metric": "adapters/great_expectations/test_suites.py",
+    "adapters/mlflow/run_files": "adapters/mlflow/test_versions.py",
     "adapters/report/dossier": "test_report.py",
     "adapters/report/lineage": "test_report.py",
     "adapters/sources/part_drawing": "adapters/sources/test_board_drawing.py",

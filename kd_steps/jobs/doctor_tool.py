@@ -71,15 +71,18 @@ def _engines() -> Iterator[Finding]:
 
 
 def _registry(root: Path) -> Finding:
-    from kd_steps.adapters.mlflow.tracking import TrackingError, clear_errors, open_client, tracking_uri
-    from kd_steps.adapters.mlflow.tracking import without_credentials as shown
+    from kd_steps.adapters.mlflow.address import tracking_uri
+    from kd_steps.adapters.mlflow.address import without_credentials as shown
+    from kd_steps.adapters.mlflow.faults import TrackingError, clear_errors
+    from kd_steps.adapters.mlflow.making import settings
+    from kd_steps.adapters.mlflow.tracking import open_client
 
     uri = tracking_uri(root)
     who = os.environ.get("MLFLOW_TRACKING_USERNAME")
     if uri.startswith("sqlite:///") and not Path(uri.removeprefix("sqlite:///")).exists():
         return Finding("MLflow", "ok", f"{uri}: `register` makes this file")
     try:
-        with clear_errors(uri):
+        with settings(), clear_errors(uri):
             names = [experiment.name for experiment in open_client(uri).search_experiments(max_results=5)]
     except TrackingError as error:
         return Finding("MLflow", "fault", str(error).split("\n", maxsplit=1)[0])

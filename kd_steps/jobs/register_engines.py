@@ -27,7 +27,8 @@ from kd_steps.edge.verification import verify_files
 from kd_steps.params import PARAMS_FILE, Params
 
 if TYPE_CHECKING:
-    from kd_steps.adapters.mlflow.tracking import StageRecord, Store
+    from kd_steps.adapters.mlflow.runs import StageRecord
+    from kd_steps.adapters.mlflow.tracking import Store
     from kd_steps.adapters.mlflow.versions import Registered
     from kd_steps.params.assistant import AssistantStep
 
@@ -77,7 +78,10 @@ def register_releases(root: Path, params: Params) -> Receipt:
         ManifestError: a release is not what its manifest says; nothing is logged.
         ReleaseError: a release is damaged or missing; nothing is logged.
     """
-    from kd_steps.adapters.mlflow import tracking
+    from kd_steps.adapters.mlflow.address import tracking_uri, without_credentials
+    from kd_steps.adapters.mlflow.leftovers import tidy_result
+    from kd_steps.adapters.mlflow.runs import log_result
+    from kd_steps.adapters.mlflow.tracking import open_store
     from kd_steps.adapters.report.lineage import lineage_of
 
     verdict = GateVerdict.read(paths.GATE)
@@ -88,12 +92,16 @@ def register_releases(root: Path, params: Params) -> Receipt:
     records = [_record(stage, verdict, shipped) for stage in STAGE_FILES]
     records += [_assistant_record(name, step) for name, step in params.assistant.chain.items()]
     tags = {**lineage_of(root), "gate": "passed" if verdict.passed else "failed"}
-    with tracking.open_store(root, params.register_.experiment) as store:
-        runs = tracking.log_result(store, _digest_of(records, shipped), tags, records)
+    digest = _digest_of(records, shipped)
+    with open_store(root, params.register_.experiment) as store:
+        logged = log_result(store, digest, tags, records)
         registered = {
-            target: _register(store, params, runs["evaluate"], each, verdict, report.engines[target], tags)
+            target: _register(store, params, logged.runs["evaluate"], each, verdict, report.engines[target], tags)
             for target, each in shipped.items()
         }
+        tidy_result(store, digest, logged)
+    if logged.put_back:
+        print(f"MLflow had lost these files of the stages' runs, or had others; put back: {', '.join(logged.put_back)}")
     for target in params.export.targets:
         _say(target, registered.get(target), verdict, report)
     if not verdict.passed:
@@ -103,9 +111,9 @@ def register_releases(root: Path, params: Params) -> Receipt:
             f"{paths.DOSSIER} shows the evidence; change the data or params.yaml and run `dvc repro` again"
         )
     return Receipt(
-        tracking_uri=tracking.without_credentials(tracking.tracking_uri(root)),
+        tracking_uri=without_credentials(tracking_uri(root)),
         experiment=params.register_.experiment,
-        parent_run_id=runs["parent"],
+        parent_run_id=logged.runs["parent"],
         gate_passed=True,
         models=[
             RegisteredModel(
@@ -132,8 +140,16 @@ def _proved(folder: Path) -> Shipped:
     return Shipped(folder, manifest, release)
 
 
+def _is_release(folder: Path, digest: str) -> bool:
+    """Whether a folder that MLflow keeps is the release of this digest, with every file as its manifest says."""
+    try:
+        return _proved(folder).release.release_digest == digest
+    except ValueError:
+        return False
+
+
 def _record(stage: str, gate: GateVerdict, shipped: Mapping[str, Shipped]) -> StageRecord:
-    from kd_steps.adapters.mlflow.tracking import StageRecord
+    from kd_steps.adapters.mlflow.runs import StageRecord
     from kd_steps.adapters.training_log import read_curve
 
     metrics_file, curve, files = STAGE_FILES[stage]
@@ -162,7 +178,7 @@ def _metrics(path: Path) -> dict[str, Any]:
 
 
 def _assistant_record(name: str, step: AssistantStep) -> StageRecord:
-    from kd_steps.adapters.mlflow.tracking import StageRecord
+    from kd_steps.adapters.mlflow.runs import StageRecord
     from kd_steps.adapters.training_log import read_curve
 
     folder, scores = paths.assistant(name), paths.assistant_scores(name)
@@ -206,13 +222,16 @@ def _register(
     }
     name = f"{params.product}-{manifest.target}"
     # The folder and nothing else: a device refuses one that holds a file the manifest does not name.
-    return register_engine(store, name, run_id, shipped.folder, tags)
+    digest = shipped.release.release_digest
+    return register_engine(store, name, run_id, shipped.folder, tags, lambda kept: _is_release(kept, digest))
 
 
 def _say(target: str, registered: Registered | None, verdict: GateVerdict, report: EngineReport) -> None:
     """A line for each target: its version, or why it has none."""
     if registered is not None:
         how = "registered" if registered.created else "already registered, the same digest"
+        if registered.put_back:
+            how += "; its files were missing or changed in MLflow and were put back"
         print(f"{registered.name} version {registered.version}: {how}")
     elif target in report.left_out:
         print(f"{target}: not registered: export left it out: {report.left_out[target]}")

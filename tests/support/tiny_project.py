@@ -181,7 +181,7 @@ def first_run(root: Path) -> FinishedProject:
 
 
 def copy_project(source: Path, target: Path) -> Path:
-    """A copy for a test that changes it, with an MLflow store of its own: the store names its folder in full."""
+    """A copy for a test that changes it; nothing is registered there."""
     left_out = shutil.ignore_patterns("mlflow.db", "mlartifacts")
     return Path(shutil.copytree(source, target, symlinks=True, ignore=left_out))
 

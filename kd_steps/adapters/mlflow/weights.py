@@ -7,7 +7,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from kd_steps.adapters.files import sha256_of
-from kd_steps.adapters.mlflow.tracking import STAGE_TAG, TrackingError, clear_errors, open_client, tracking_uri
+from kd_steps.adapters.mlflow.address import tracking_uri
+from kd_steps.adapters.mlflow.faults import TrackingError, clear_errors
+from kd_steps.adapters.mlflow.making import settings
+from kd_steps.adapters.mlflow.moved import move_along
+from kd_steps.adapters.mlflow.runs import PARENT_TAG, STAGE_TAG
+from kd_steps.adapters.mlflow.tracking import open_client
 from kd_steps.artifacts import paths
 
 if TYPE_CHECKING:
@@ -29,8 +34,9 @@ def download_weights(root: Path, model_uri: str, folder: Path) -> Path:
             those that the engine was built from, or it does not hold exactly one ``.pt`` file.
     """
     uri = tracking_uri(root)
-    with clear_errors(uri):
-        client = open_client(uri)  # sets the patience and looks at the database before MLflow does
+    with settings(), clear_errors(uri):
+        move_along(root)
+        client = open_client(uri)  # looks at the database before MLflow does
         from mlflow import artifacts
 
         version = _version(client, model_uri)
@@ -56,8 +62,8 @@ def _version(client: MlflowClient, model_uri: str) -> ModelVersion | None:
 def _source_weights(client: MlflowClient, model_uri: str, version: ModelVersion, folder: Path) -> Path:
     """The weights that an engine was built from, which the run of the stage that made them keeps."""
     run = client.get_run(str(version.run_id))
-    parent, told = run.data.tags.get("mlflow.parentRunId", ""), version.tags[SOURCE_TAG]
-    wanted = f"tags.{STAGE_TAG} = '{SOURCE_STAGE}' and tags.mlflow.parentRunId = '{parent}'"
+    parent, told = run.data.tags.get(PARENT_TAG, ""), version.tags[SOURCE_TAG]
+    wanted = f"tags.{STAGE_TAG} = '{SOURCE_STAGE}' and tags.{PARENT_TAG} = '{parent}'"
     for source in client.search_runs([run.info.experiment_id], wanted):
         if any(file.path == SOURCE_FILE for file in client.list_artifacts(source.info.run_id)):
             weights = Path(client.download_artifacts(source.info.run_id, SOURCE_FILE, str(folder)))
@@ -67,6 +73,7 @@ def _source_weights(client: MlflowClient, model_uri: str, version: ModelVersion,
                 )
             return weights
     raise TrackingError(
-        f"{model_uri}: its run keeps no {SOURCE_FILE}: an older Retort registered it. Run the pipeline again where it "
-        "was made, or name a weight file instead"
+        f"{model_uri}: its runs keep no {SOURCE_FILE}: the files were removed from MLflow (they lay beside "
+        f"{run.info.artifact_uri}), or an older Retort registered it. `dvc repro -f -s register` in the project that "
+        "made it puts them back; or name a weight file instead"
     )

@@ -5,8 +5,9 @@ import shutil
 
 import pytest
 
-from kd_steps.adapters.mlflow import tracking, versions
-from kd_steps.adapters.mlflow.tracking import StageRecord, TrackingError
+from kd_steps.adapters.mlflow import aliases, runs, tracking, versions
+from kd_steps.adapters.mlflow.faults import TrackingError
+from kd_steps.adapters.mlflow.runs import StageRecord
 from kd_steps.adapters.mlflow.weights import download_weights
 from kd_steps.jobs.weight_files import weight_file
 
@@ -34,13 +35,12 @@ def project(tmp_path_factory):
                 ("older", 2, (), SHA256),
                 ("other", 3, (root / "few_shot/weights.pt",), "0" * 64),
             ):
-                runs = tracking.log_result(
-                    store, str(number) * 64, {}, [StageRecord("export"), StageRecord("few_shot", files=files)]
-                )
+                records = [StageRecord("export"), StageRecord("few_shot", files=files)]
+                export = runs.log_result(store, str(number) * 64, {}, records).runs["export"]
                 tags = {"release_digest": str(number) * 64, "student_sha256": told}
-                made = versions.register_engine(store, name, runs["export"], root / "engine", tags)
-                versions.set_state(store, name, made.version, "production")
-            versions.register_engine(store, "weights", runs["export"], root / "own", {"release_digest": "4" * 64})
+                made = versions.register_engine(store, name, export, root / "engine", tags)
+                aliases.set_state(store, name, made.version, "production")
+            versions.register_engine(store, "weights", export, root / "own", {"release_digest": "4" * 64})
     return root
 
 
@@ -73,7 +73,10 @@ def test_a_model_that_is_a_weight_file_gives_it(project, tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("uri", "message"),
     [
-        ("models:/older@production", r"models:/older@production: its run keeps no weights\.pt: an older Retort"),
+        (
+            "models:/older@production",
+            r"its runs keep no weights\.pt: .*removed from MLflow .*older Retort",
+        ),
         ("models:/other@production", f"its run have sha256 {SHA256}, it was built from 0000"),
         ("models:/kept@staging", "staging"),
         ("models:/nobody@production", "nobody"),
