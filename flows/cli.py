@@ -91,15 +91,15 @@ def summary() -> None:
         table.add_row(*verdict.rule_cells(rule))
     console.print(table)
     console.print("\n".join(gate.summary), markup=False)
-    if gate.passed and receipt:
-        from flows.dag import is_up_to_date
-
-        when = "" if is_up_to_date(root, "register") else " of an earlier run; `dvc repro register` registers these"
+    if gate.passed and receipt and receipt.models:
+        when = "" if verdict.is_of(receipt, gate) else " of an earlier run; `dvc repro register` registers these"
         console.print(f"\nRegistered engines{when}", style="bold")
         for model in receipt.models:
             console.print(f"  {model.name} version {model.version} (release {model.release_digest[:12]})", markup=False)
     else:
         console.print("\nNo engine is registered.", style="bold")
+    if receipt and receipt.problem:
+        console.print(f"  The last `register` failed: {receipt.problem}", markup=False)
     console.print("\nWhere to look next", style="bold")
     console.print(f"  dossier:           {(root / paths.DOSSIER).resolve().as_uri()}", markup=False, soft_wrap=True)
     console.print("  MLflow and Prefect: make ui", markup=False)

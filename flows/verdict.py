@@ -19,7 +19,12 @@ def read_gate(root: Path) -> GateVerdict | None:
 
 def read_receipt(root: Path) -> Receipt | None:
     """What a project has registered, or None where that is nothing."""
-    return _read(root / paths.RECEIPT, Receipt)
+    return _read(root / paths.RECEIPT, Receipt) or _read(root / paths.RECEIPT_BEFORE, Receipt)
+
+
+def is_of(receipt: Receipt, gate: GateVerdict) -> bool:
+    """Whether a receipt names the releases that the gate judged, not those of an earlier run."""
+    return {model.release_digest for model in receipt.models} <= {*gate.releases.values()}
 
 
 def _read(path: Path, kind: type[D]) -> D | None:
@@ -61,6 +66,7 @@ def markdown(root: Path, outcomes: dict[str, str]) -> str:
             f"- MLflow: [{uri}]({uri})" if uri.startswith("http") else f"- MLflow: `{uri}`, shown by `make ui`"
         )
         parts += [f"- Registered: {model.name} version {model.version}" for model in receipt.models]
+        parts += [f"- `register` failed: {receipt.problem}"] if receipt.problem else []
     return "\n\n".join(parts)
 
 

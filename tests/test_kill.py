@@ -176,5 +176,5 @@ def check_whole(root: Path, stage: str) -> None:
     if stage == "report":
         assert (root / "report/index.html").read_text(encoding="utf-8").rstrip().endswith("</html>")
     if stage == "register":
-        receipt = json.loads((root / "metrics/registration.json").read_text())
+        receipt = json.loads((root / ".retort/registration.json").read_text())
         assert versions(root) == {model["name"]: ["1"] for model in receipt["models"]}

@@ -54,6 +54,7 @@ ELSEWHERE = {
     "jobs/chain": "test_assistant.py",
     "jobs/judge_engines": "test_evaluate.py",
     "jobs/measure_engines": "test_evaluate.py",
+    "jobs/receipt": "test_register.py",
     "jobs/register_engines": "test_register.py",
     "jobs/release_engines": "test_evaluate.py",
     "jobs/source": "test_prepare.py",

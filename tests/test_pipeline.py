@@ -61,7 +61,7 @@ def test_every_stage_ran_and_left_what_it_declares(finished_project, record_test
 
 def test_the_verdict_the_receipt_and_the_dossier_agree(finished_project):
     root = finished_project.root
-    gate, receipt = read(root, "metrics/gate.json"), read(root, "metrics/registration.json")
+    gate, receipt = read(root, "metrics/gate.json"), read(root, ".retort/registration.json")
     assert gate["passed"] is True
     assert {model["target"] for model in receipt["models"]} == {t for t, v in gate["targets"].items() if v == "pass"}
     assert {model["name"]: [model["version"]] for model in receipt["models"]} == versions(root)
@@ -150,7 +150,9 @@ def test_a_failed_gate_registers_nothing_and_still_builds_the_dossier(project):
     assert gate["passed"] is False
     assert {rule["name"] for rule in gate["rules"] if rule["verdict"] == "fail"} == {"latency_ratio"}
     assert versions(project) == {}
-    assert not (project / "metrics/registration.json").exists()
+    receipt = read(project, ".retort/registration.json")
+    assert (receipt["gate_passed"], receipt["models"]) == (False, [])
+    assert "the gate failed" in receipt["problem"]
     page = (project / "report/index.html").read_text(encoding="utf-8")
     assert page != (project / ".retort/earlier.html").read_text(encoding="utf-8")
     assert "latency_ratio" in page
@@ -170,7 +172,7 @@ def test_metrics_plots_and_experiments(project, tmp_path):
     assert set(shown) == {
         path for paths in outs_of(project).values() for path in paths if path.startswith("metrics/")
     } - {
-        *("metrics/registration.json", "metrics/released"),  # receipts, no metrics
+        "metrics/released/retort.csv",  # no metric
     }
     assert not [path for path, told in shown.items() if "error" in told]
 

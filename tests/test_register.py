@@ -15,8 +15,10 @@ from pathlib import Path
 import pytest
 import yaml
 from dossier_fixture import build_project, engines_metrics, gate_verdict, write
+from verdict_documents import receipt_json
 
 from kd_steps.adapters.mlflow.tracking import open_store
+from kd_steps.artifacts import Receipt, paths
 from kd_steps.edge.manifest import ManifestError, read_manifest
 from kd_steps.edge.verification import verify_files
 from kd_steps.jobs.register_engines import STAGE_FILES
@@ -143,7 +145,7 @@ def test_every_assistant_has_a_run_of_its_own(tmp_path):
 
 
 def test_receipt_names_what_was_registered(registered):
-    receipt = json.loads((registered / "metrics/registration.json").read_text())
+    receipt = json.loads((registered / paths.RECEIPT).read_text())
     assert receipt["gate_passed"] is True
     assert [m["target"] for m in receipt["models"]] == ["onnx-fp32", "openvino-fp16"]
     assert receipt["not_registered"] == ["ort-cpu-int8"]
@@ -156,7 +158,7 @@ def test_the_same_digest_twice_adds_nothing(registered, monkeypatch, capsys):
     main()
     assert "already registered" in capsys.readouterr().out
     assert (len(runs(registered)), {name: len(v) for name, v in versions(registered).items()}) == before
-    assert [m["created"] for m in json.loads((registered / "metrics/registration.json").read_text())["models"]] == [
+    assert [m["created"] for m in json.loads((registered / paths.RECEIPT).read_text())["models"]] == [
         False,
         False,
     ]
@@ -164,14 +166,16 @@ def test_the_same_digest_twice_adds_nothing(registered, monkeypatch, capsys):
 
 def test_a_failed_gate_registers_nothing_and_names_the_rule(tmp_path, monkeypatch):
     root = build_project(tmp_path, passed=False)
-    write(root / "metrics/registration.json", {"gate_passed": True})  # of an earlier run
+    write(root / paths.RECEIPT, receipt_json(versions=("1",)))  # of an earlier run
     done = register(root)
     assert done.returncode == 1
     assert (
         "map_ratio of openvino-fp16 is 0.912, the limit is 0.95 (interval 0.9 to 0.924, n = 240): fail" in done.stderr
     )
     assert "Traceback" not in done.stderr
-    assert not (root / "metrics/registration.json").exists()
+    receipt = Receipt.model_validate_json((root / paths.RECEIPT).read_bytes())
+    assert (receipt.gate_passed, receipt.models) == (False, [])
+    assert receipt.problem == "the gate failed, so no engine was registered:"
     assert versions(root) == {}
     failed = {run.data.tags.get("pipeline_stage", "parent") for run in runs(root) if run.info.status == "FAILED"}
     assert failed == {"parent", "gate"}
@@ -220,4 +224,54 @@ def test_a_dead_server_fails_soon_and_tells_how_to_resume(tmp_path):
     assert "dvc repro register" in done.stderr
     assert "Nothing was lost" in done.stderr
     assert took_s < 60
-    assert not (root / "metrics/registration.json").exists()
+    assert not (root / paths.RECEIPT).exists()
+
+
+def test_a_failure_leaves_a_receipt_that_is_true(tmp_path):
+    root = build_project(tmp_path)
+    releases = {path.parent.name: json.loads(path.read_text()) for path in root.glob("models/releases/*/release.json")}
+    judged = {target: release["release_digest"] for target, release in releases.items()}
+    write(root / "metrics/gate.json", gate_verdict() | {"releases": judged})
+    assert register(root).returncode == 0
+    before = Receipt.model_validate_json((root / paths.RECEIPT).read_bytes())
+    (root / paths.RECEIPT).rename(root / paths.RECEIPT_BEFORE)  # where an older release wrote it
+    (root / "mlartifacts").rename(root / "hidden")
+    (root / "mlflow.db").rename(root / "kept.db")
+    (root / "mlflow.db").write_bytes(b"not a database" * 100)
+    done = register(root)
+    assert done.returncode == 1
+    after = Receipt.model_validate_json((root / paths.RECEIPT).read_bytes())
+    assert after.models == before.models, "they are registered still"
+    assert "file is not a database" in after.problem
+    assert not (root / paths.RECEIPT_BEFORE).exists()
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        uri = f"http://someone:secret@127.0.0.1:{taken.getsockname()[1]}"
+        assert register(root, MLFLOW_TRACKING_URI=uri).returncode == 1
+    other = (root / paths.RECEIPT).read_text()
+    assert Receipt.model_validate_json(other).models == [], "nothing is known to be registered there"
+    assert "secret" not in other
+    (root / "hidden").rename(root / "mlartifacts")
+    (root / "kept.db").replace(root / "mlflow.db")
+    done = register(root)
+    assert done.returncode == 0, done.stderr
+    last = Receipt.model_validate_json((root / paths.RECEIPT).read_bytes())
+    assert [model.version for model in last.models] == [model.version for model in before.models]
+    assert last.problem is None
+
+
+def test_an_engine_whose_files_mlflow_lost_is_whole_again(tmp_path):
+    root = build_project(tmp_path)
+    assert register(root).returncode == 0
+    shutil.rmtree(root / "mlartifacts")
+    done = register(root)
+    assert done.returncode == 0, done.stderr
+    assert (
+        "already registered, the same digest; its files were missing or changed in MLflow and were put" in done.stdout
+    )
+    assert "MLflow had lost these files of the stages' runs, or had others; put back: " in done.stdout
+    assert "few_shot/sidecar.json" in done.stdout
+    for target in ("onnx-fp32", "openvino-fp16"):
+        (kept,) = (root / "mlartifacts").rglob(f"engines/{target}")
+        verify_files(read_manifest(kept), kept)
+    assert "put back" not in register(root).stdout

@@ -289,7 +289,19 @@ class RegisteredModel(Part):
 
 
 class Receipt(Document):
-    """``metrics/registration.json``: what was registered, and where."""
+    """``.retort/registration.json``: what was registered from this folder, and where.
+
+    Attributes:
+        tracking_uri: the store, without credentials.
+        experiment: that has the runs.
+        parent_run_id: of the result's runs; empty where none was logged.
+        gate_passed: whether anything may be registered.
+        models: versions of the releases that the gate last judged.
+        not_registered: targets without a version.
+        problem: why the last run of `register` failed, in a line; None where it did not.
+    """
+
+    SCHEMA: ClassVar[int] = 2
 
     tracking_uri: str
     experiment: str
@@ -297,3 +309,12 @@ class Receipt(Document):
     gate_passed: bool
     models: list[RegisteredModel]
     not_registered: list[str]
+    problem: str | None
+
+    @classmethod
+    def read(cls, path: Path) -> Self:
+        """Read a receipt, also one of version 1, which knew no ``problem``."""
+        values = read_json(path)
+        if isinstance(values, dict) and values.get("schema") == 1:
+            return cls.model_validate(values | {"schema": cls.SCHEMA, "problem": None})
+        return super().read(path)

@@ -57,7 +57,9 @@ RELEASES = MODELS / "releases"
 
 GATE = Path("metrics/gate.json")
 DOSSIER = Path("report/index.html")
-RECEIPT = Path("metrics/registration.json")
+# What a machine registered in its own store: no output of the pipeline, which is the same on every machine.
+RECEIPT = Path(".retort/registration.json")
+RECEIPT_BEFORE = Path("metrics/registration.json")  # where earlier releases wrote it
 RELEASED_LEDGERS = Path("metrics/released")  # kept across failures: machines out there know these numbers
 
 

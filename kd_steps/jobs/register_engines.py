@@ -127,6 +127,7 @@ def register_releases(root: Path, params: Params) -> Receipt:
             for target, version in registered.items()
         ],
         not_registered=[target for target in params.export.targets if target not in registered],
+        problem=None,
     )
 
 

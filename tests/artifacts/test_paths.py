@@ -17,7 +17,8 @@ ASKED = {
     "assistant": {"chain": {"m": {"taught_by": "teacher", "model": "yolo11m.yaml", "epochs": 2}}},
     "plain_student": {"seeds": [0]},
 }
-ARGUMENTS = {"name": "m", "seed": 0, "product": "demo", "engine": "onnx-fp32"}
+ARGUMENTS = {"name": "m", "seed": 0, "product": PARAMETERS["product"], "engine": "onnx-fp32"}
+NO_OUTPUTS = {"RECEIPT", "RECEIPT_BEFORE"}  # they tell of a machine's own store
 WRITTEN = {out for outs in outs_of(REPOSITORY, ASKED).values() for out in outs}
 READ = {
     dep for stage in stages_of(REPOSITORY, ASKED).values() for dep in stage["deps"] if not dep.startswith("kd_steps")
@@ -43,7 +44,9 @@ def test_every_path_is_an_output_or_an_input_of_a_stage_or_lies_beside_one():
     """So that a renamed output cannot leave its old path behind."""
     known = [Path(place) for place in WRITTEN | READ]
     for name, path in every_path().items():
-        assert any(path.is_relative_to(place) or place.is_relative_to(path) for place in known), f"{name}: {path}"
+        assert name in NO_OUTPUTS or any(path.is_relative_to(place) or place.is_relative_to(path) for place in known), (
+            f"{name}: {path}"
+        )
 
 
 def test_paths_are_told_apart():

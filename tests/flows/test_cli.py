@@ -33,7 +33,7 @@ def retort(root: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, cwd=root, env=environment, capture_output=True, text=True, check=False, timeout=60)
 
 
-REGISTER = "  register:\n    cmd: echo\n    deps: [b]\n    outs:\n    - metrics/registration.json: {cache: false}\n"
+REGISTER = "  register:\n    cmd: echo\n    deps: [b]\n"
 
 
 @pytest.fixture
@@ -127,7 +127,7 @@ def test_status_tells_how_far_a_running_stage_is(project):
 @pytest.mark.parametrize("passed", [True, False])
 def test_summary_prints_the_gate_the_engines_and_where_to_look(project, passed):
     build_project(project, passed=passed)
-    write(project / "metrics/registration.json", receipt_json(versions=("3",)))
+    write(project / ".retort/registration.json", receipt_json(versions=("3",)))
     done = retort(project, "summary")
     assert done.returncode == 0, done.stderr
     assert ("Gate: passed" in done.stdout) is passed
@@ -136,6 +136,22 @@ def test_summary_prints_the_gate_the_engines_and_where_to_look(project, passed):
     assert (project / "report/index.html").as_uri() in done.stdout.replace("\n", "")
     assert "make ui" in done.stdout
     assert "map_ratio" in done.stdout
+
+
+def test_summary_tells_of_a_failure_and_takes_a_receipt_of_an_older_release(project):
+    build_project(project)
+    gate = json.loads((project / "metrics/gate.json").read_text())
+    receipt = receipt_json(versions=("3",))
+    receipt["models"][0]["release_digest"] = gate["releases"]["onnx-fp32"]
+    older = {key: value for key, value in receipt.items() if key != "problem"} | {"schema": 1}
+    write(project / "metrics/registration.json", older)
+    said = retort(project, "summary").stdout
+    assert "retort-onnx-fp32 version 3" in said
+    assert "of an earlier run" not in said, "these are the releases that the gate judged"
+    write(project / ".retort/registration.json", receipt | {"problem": "MLflow at x cannot be used", "models": []})
+    said = retort(project, "summary").stdout
+    assert "No engine is registered." in said
+    assert "The last `register` failed: MLflow at x cannot be used" in said
 
 
 def test_a_verdict_of_another_version_is_told_plainly(project):

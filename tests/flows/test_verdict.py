@@ -14,7 +14,8 @@ OTHER = {**FAILED, "target": "b", "low": None, "value": 0.91234}
 def project(folder, gate):
     (folder / "metrics").mkdir()
     (folder / "metrics/gate.json").write_text(json.dumps(gate))
-    (folder / "metrics/registration.json").write_text(json.dumps(receipt_json("http://here:5000", ("3",))))
+    (folder / ".retort").mkdir()
+    (folder / ".retort/registration.json").write_text(json.dumps(receipt_json("http://here:5000", ("3",))))
     return folder
 
 

@@ -18,11 +18,11 @@ def gate_json(passed: bool = True, rules: tuple[dict[str, Any], ...] = (), **mor
 
 
 def receipt_json(tracking_uri: str = "sqlite:///x", versions: tuple[str, ...] = ()) -> dict[str, Any]:
-    """``metrics/registration.json``, with versions of ``retort-onnx-fp32``."""
+    """``.retort/registration.json``, with versions of ``retort-onnx-fp32``."""
     digests = {"engine_digest": "e" * 64, "release_digest": "d" * 64}
     model = {"name": "retort-onnx-fp32", "target": "onnx-fp32", "created": True, **digests}
     values: dict[str, Any] = {
         **{"tracking_uri": tracking_uri, "experiment": "retort", "parent_run_id": "1", "gate_passed": True},
-        **{"models": [{**model, "version": version} for version in versions], "not_registered": []},
+        **{"models": [{**model, "version": version} for version in versions], "not_registered": [], "problem": None},
     }
     return Receipt.model_validate(values).model_dump(mode="json", by_alias=True)
