@@ -43,11 +43,16 @@ def run(
 
 @app.command()
 def status() -> None:
-    """Show what runs now and how far it is, which stages are up to date, and the last verdict of the gate."""
+    """Show what runs now and how far it is, what is up to date, the gate's verdict, and what the registry contradicts."""
     _require_project()
     from flows import standing
+    from flows.registry import asked
 
-    raise typer.Exit(_document(standing.show, Path.cwd()))
+    with asked(Path.cwd()) as registry:
+        code = _document(standing.show, Path.cwd())
+        if told := registry():
+            typer.echo(told)
+    raise typer.Exit(code)
 
 
 def _document(read: Callable[[Path], T], root: Path) -> T:
@@ -117,6 +122,8 @@ def ui(
     root, store = Path.cwd(), os.environ.get("MLFLOW_TRACKING_URI", "")
     prefect = prefect_service(free_port(prefect_port))
     services = [prefect] if store.startswith("http") else [mlflow_service(root, free_port(mlflow_port)), prefect]
+    if not store:
+        _start("registry_tool", "move")  # or the page of a moved project would show no files
     also = [f"Runs appear there with: PREFECT_API_URL={prefect.page}/api retort run"]
     if store.startswith("http"):
         also.insert(0, "MLflow: MLFLOW_TRACKING_URI names a server that is not ours")

@@ -56,6 +56,7 @@ ELSEWHERE = {
     "jobs/measure_engines": "test_evaluate.py",
     "jobs/receipt": "test_register.py",
     "jobs/register_engines": "test_register.py",
+    "jobs/registry_tool": "flows/test_registry.py",
     "jobs/release_engines": "test_evaluate.py",
     "jobs/source": "test_prepare.py",
     "jobs/weight_files": "adapters/mlflow/test_weights.py",

@@ -154,6 +154,21 @@ def test_summary_tells_of_a_failure_and_takes_a_receipt_of_an_older_release(proj
     assert "The last `register` failed: MLflow at x cannot be used" in said
 
 
+def test_status_of_a_registry_that_does_not_answer_says_so_in_a_line(project, monkeypatch):
+    build_project(project)
+    with socket.socket() as silent:
+        silent.bind(("127.0.0.1", 0))
+        silent.listen()  # and never answers
+        port = silent.getsockname()[1]
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://line:secret@127.0.0.1:{port}")
+        done = retort(project, "status")
+    assert done.returncode == 0, done.stderr
+    (line,) = [line for line in done.stdout.splitlines() if line.startswith("Registry: ")]
+    assert f"http://127.0.0.1:{port}" in line or "did not answer" in line
+    assert "secret" not in done.stdout + done.stderr
+    assert "Traceback" not in done.stdout + done.stderr
+
+
 def test_a_verdict_of_another_version_is_told_plainly(project):
     write(project / "metrics/gate.json", gate_json() | {"schema": 7})
     done = retort(project, "summary")
