@@ -43,7 +43,7 @@ def run(
 
 @app.command()
 def status() -> None:
-    """Show what runs now and how far it is, what is up to date, the gate's verdict, and what the registry contradicts."""
+    """Show what runs now and how far it is, what is up to date, the gate's verdict, and faults of the registry."""
     _require_project()
     from flows import standing
     from flows.registry import asked

@@ -98,7 +98,10 @@ def test_whatever_befell_requests_an_undisturbed_registration_leaves_one_of_each
 
 
 def wait_for_uploads():
-    """MLflow uploads from threads, which try on for a while after the call has failed."""
+    """MLflow uploads from threads, which try on for a while after the call has failed, and keeps them for later."""
+    from mlflow.tracking._tracking_service import utils
+
+    utils._artifact_repos_cache.clear()
     deadline = time.monotonic() + 60
     while time.monotonic() < deadline and any(t.name.startswith("Mlflow") for t in threading.enumerate()):
         gc.collect()  # an idle one ends with its pool
