@@ -10,6 +10,7 @@ def main() -> None:
     """Measure what is not measured yet, judge all bundles, write releases, tables, plots and the engine report."""
     from kd_steps.adapters.data.reader import load_prepared
     from kd_steps.adapters.files import write_document
+    from kd_steps.adapters.on_ray import cluster_of
     from kd_steps.artifacts import EngineReport, LeftOut, paths
     from kd_steps.core.evaluation.evaluation_set import evaluation_set
     from kd_steps.edge.release import OperatingPoint
@@ -23,7 +24,8 @@ def main() -> None:
     test = evaluation_set(data.images, data.boxes, (data.classes, data.new_classes), data.digest, known)
     images = data.images.assign(path=[str(data.root / path) for path in data.images["path"]])
 
-    here = measured_here(paths.ENGINES, manifests, paths.BUNDLES, images, knobs, params.seed)
+    cluster = cluster_of(params.compute)
+    here = measured_here(paths.ENGINES, manifests, paths.BUNDLES, images, knobs, params.seed, cluster)
     measured = [*here, *measured_elsewhere(paths.BUNDLES_ELSEWHERE, here)]
     judgement = judge_engines(measured, test, knobs, params.gate.confidence_level, params.seed)
     thresholds = OperatingPoint(knobs.operating_confidence, knobs.nms_iou, knobs.max_detections)

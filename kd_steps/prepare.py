@@ -9,6 +9,7 @@ from tqdm import tqdm
 
 from kd_steps.adapters.data.ledger import load_ledger
 from kd_steps.adapters.files import swap_folder, write_document
+from kd_steps.adapters.parallel import choose_engine
 from kd_steps.artifacts import DatasetCard, NumberedClass, paths
 from kd_steps.core.data.held_out import check_known
 from kd_steps.core.data.listed_source import held_out_in_service, listed_source
@@ -26,6 +27,7 @@ STAGING = Path(".retort/prepare")
 def main() -> None:
     """Prepare the set that ``params.yaml`` names; the old one stays until the new one is complete."""
     params = load_params()
+    choose_engine(params.compute)
     new_parts, splits = params.prepare.new_parts, params.prepare.splits
     source, ledger = load_source(params), load_ledger(params.product)
     source = listed_source(source, ledger, str(paths.ledger(params.product)))

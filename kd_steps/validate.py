@@ -10,6 +10,7 @@ from kd_steps.adapters.data.ledger import load_ledger
 from kd_steps.adapters.data.part_sets import read_part_sets
 from kd_steps.adapters.data.reader import load_prepared, load_unlabelled
 from kd_steps.adapters.files import write_document, write_json
+from kd_steps.adapters.parallel import choose_engine
 from kd_steps.artifacts import Findings, paths
 from kd_steps.core.data.ledger import by_number
 from kd_steps.core.validation.data_tables import boxes_table, images_table
@@ -38,6 +39,7 @@ def main() -> None:
     from kd_steps.adapters.great_expectations.suites import build_data_docs, load_suites, open_context, run_suite
 
     params, root = load_params(), Path.cwd()
+    choose_engine(params.compute)
     for token in (paths.BASE_TOKEN, paths.NEW_PARTS_TOKEN):
         token.unlink(missing_ok=True)  # whatever happens from here, no old verdict counts
     prepared, unlabelled = load_prepared(), load_unlabelled()

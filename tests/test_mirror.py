@@ -53,7 +53,6 @@ ELSEWHERE = {
     "jobs/cache_setting": "jobs/test_cache_filling.py",
     "jobs/chain": "test_assistant.py",
     "jobs/judge_engines": "test_evaluate.py",
-    "jobs/measure_engines": "test_evaluate.py",
     "jobs/receipt": "test_register.py",
     "jobs/register_engines": "test_register.py",
     "jobs/registry_tool": "flows/test_registry.py",

@@ -6,20 +6,11 @@ difference of parameters or of libraries, never of the code that built the contr
 
 from __future__ import annotations
 
-from importlib.metadata import version
-
 from kd_steps.edge.contract import PreprocessingContract, canonical_digest
+from kd_steps.edge.identity import release
 from kd_steps.params.preprocessing import Augmentation, Preprocessing
 
 CLOSING_VIEWS = {"closing_geometry": "letterbox"}  # what the gains do not say; its change makes other views
-
-
-def release(library: str) -> str:
-    """The release of an installed library, by its name in the registry.
-
-    A version may end in where a build came from, as ``2.15.0+cpu`` does: the same release, the same numbers.
-    """
-    return version(library).partition("+")[0]
 
 
 def current_contract(preprocessing: Preprocessing, augmentation: Augmentation) -> PreprocessingContract:

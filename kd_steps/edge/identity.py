@@ -16,6 +16,14 @@ def code_digest() -> str:
     return hashlib.sha256(b"\0".join(source.read_bytes() for source in sources)).hexdigest()
 
 
+def release(library: str) -> str:
+    """The release of an installed library, by its name in the registry.
+
+    A version may end in where a build came from, as ``2.15.0+cpu`` does: the same release, the same numbers.
+    """
+    return importlib.metadata.version(library).partition("+")[0]
+
+
 def library_versions(runtime: str) -> dict[str, str]:
     """Versions of the runtime and of what prepares its pictures."""
     import cv2

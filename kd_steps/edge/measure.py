@@ -23,12 +23,13 @@ from kd_steps.edge.bundle import (
     write_detections,
 )
 from kd_steps.edge.detector import Detector
-from kd_steps.edge.finding import Finding, Progress, find
+from kd_steps.edge.finding import Finding, Progress, find, find_in_pictures
 from kd_steps.edge.golden import check_golden, read_golden
 from kd_steps.edge.identity import code_digest, library_versions, load_average, machine
 from kd_steps.edge.latency import measure_interleaved
 from kd_steps.edge.manifest import Manifest
 from kd_steps.edge.pictures import Picture, listed, pictures_digest
+from kd_steps.edge.postprocess import Found
 from kd_steps.edge.preprocess import read_picture
 from kd_steps.edge.verification import verified_manifest
 
@@ -46,6 +47,7 @@ WORDS = {
 }
 
 Say = Callable[[str], None]
+FindAll = Callable[[Path, Sequence[Picture], Finding, Progress], Found]
 
 
 @dataclass(frozen=True)
@@ -115,6 +117,7 @@ def measure_engines(
     say: Say,
     progress: Progress,
     latency_again: Collection[Path] = (),
+    find_all: FindAll = find_in_pictures,
 ) -> dict[Path, Bundle]:
     """Measure engines; latency of all that need it in one go, side by side with the reference and its repetition.
 
@@ -129,6 +132,7 @@ def measure_engines(
         say: called with a line for each engine: handed over, or measured and why.
         progress: called now and then.
         latency_again: engines whose latency is measured again though nothing changed.
+        find_all: finds in all pictures what an engine finds; here, or on other machines of the kind.
 
     Returns:
         The bundle of each engine.
@@ -152,7 +156,7 @@ def measure_engines(
     errors = []
     for job, old in open_jobs:
         errors.append(check_golden(job.engine))  # an engine that gives other outputs than when built is not that engine
-        _find(job, old, pictures, finding, progress)
+        _find(job, old, pictures, finding, progress, find_all)
     if open_jobs:
         _time(open_jobs, errors, reference, against, common, pictures, timing, progress)
     return {job.engine: finished.get(job.engine) or read_bundle(job.bundle) for job in jobs}
@@ -208,7 +212,14 @@ def _earlier(job: Job) -> tuple[Bundle | None, str]:
     return old, f"{what}, as this has changed: {', '.join(words)}" if words else ""
 
 
-def _find(job: Job, old: Bundle | None, pictures: Sequence[Picture], finding: Finding, progress: Progress) -> None:
+def _find(
+    job: Job,
+    old: Bundle | None,
+    pictures: Sequence[Picture],
+    finding: Finding,
+    progress: Progress,
+    find_all: FindAll,
+) -> None:
     """Leave the detections in the job's unfinished folder: an earlier run's where they are of the same inputs."""
     inputs = job.inputs["detections"]
     with suppress(BundleError):
@@ -221,7 +232,7 @@ def _find(job: Job, old: Bundle | None, pictures: Sequence[Picture], finding: Fi
     else:
         stored = [picture for picture, _ in read_golden(job.engine / job.manifest.golden.file)]
         golden = find(job.engine, stored, lambda picture: picture, finding, lambda *_: None)
-        found = find(job.engine, pictures, lambda picture: read_picture(picture.path), finding, progress)
+        found = find_all(job.engine, pictures, finding, progress)
     write_detections(job.unfinished, found, golden, inputs)
 
 

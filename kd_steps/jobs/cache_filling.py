@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tqdm import tqdm
 
 from kd_steps.adapters.files import sole_writer, write_json
+from kd_steps.adapters.on_ray import Cluster, cluster_of, on_ray
 from kd_steps.artifacts import paths
+from kd_steps.jobs.shard_job import ShardJob
 from kd_steps.params import Params
 from kd_steps.running import progress
 
@@ -154,8 +156,29 @@ def fill(
                 tell(count)  # fresh ones are counted as they are answered
 
         precision = hardware(params).precision.name
+        cluster = cluster_of(params.compute)
+        if cluster is not None:
+            job = ShardJob(params, folder.resolve(), header, keys, model, images, plan, tuple(more_weights))
+            return keys, _spread(job, cluster, precision, told)
         write_shards(folder, header, keys, section.shard_views, precision, answer, told)
     return keys, teacher.forwards
+
+
+def _spread(job: ShardJob, cluster: Cluster, precision: str, told: Callable[[int, bool], None]) -> int:
+    """Have the missing shards made on a cluster, each by one process; how many views were answered."""
+    from kd_steps.adapters.cache.store import planned_shards, remove_unplanned
+
+    shard_views, missing, forwards = job.params.cache_logits.shard_views, [], 0
+    for shard, is_missing in planned_shards(job.folder, job.keys, shard_views, precision):
+        if is_missing:
+            missing.append(shard)
+        else:
+            told(shard.place.count, False)
+    for count, answered in on_ray(job, missing, cluster, in_order=False):
+        told(count, False)
+        forwards += answered
+    remove_unplanned(job.folder, job.keys, shard_views)
+    return forwards
 
 
 def more_weight_files(params: Params, sidecar: Sidecar) -> list[Path]:

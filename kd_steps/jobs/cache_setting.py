@@ -7,13 +7,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from kd_steps.adapters.contract_source import current_contract, release
+from kd_steps.adapters.contract_source import current_contract
 from kd_steps.adapters.sidecar import Sidecar, read_sidecar, voices_beside
 from kd_steps.core.cache.header import OF_THE_HEAD, CacheHeader
 from kd_steps.core.cache.keys import CacheKeys
 from kd_steps.core.detect.views import ViewPlan, plan_views
 from kd_steps.core.recipe import recipe_of
 from kd_steps.edge.contract import canonical_digest
+from kd_steps.edge.identity import release
 from kd_steps.params import Params
 
 if TYPE_CHECKING:

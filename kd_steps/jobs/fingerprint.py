@@ -9,9 +9,9 @@ from typing import Any, Literal
 
 import yaml
 
-from kd_steps.adapters.contract_source import release
 from kd_steps.artifacts import Document
 from kd_steps.edge.contract import canonical_digest
+from kd_steps.edge.identity import release
 from kd_steps.params.training import ScaledModel
 
 LIBRARIES = ("ultralytics", "torch", "numpy")  # whose arithmetic makes the weights

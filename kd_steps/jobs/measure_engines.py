@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,16 +14,19 @@ import pandas as pd
 from tqdm import tqdm
 
 from kd_steps.adapters.engines.bundles import times_table
+from kd_steps.adapters.on_ray import Cluster, on_ray
 from kd_steps.core.evaluation.engine_summary import latency_control
 from kd_steps.edge.bundle import Bundle, read_bundle
-from kd_steps.edge.finding import Finding
+from kd_steps.edge.finding import Finding, Progress, find_in_pictures, joined
 from kd_steps.edge.manifest import Manifest, read_manifest
 from kd_steps.edge.measure import Timing, measure_engines
 from kd_steps.edge.pictures import SPLITS, Picture, picture, pictures_digest
+from kd_steps.edge.postprocess import Found
 from kd_steps.params.evaluate import Evaluate
 
 HERE = "here"
 TEACHER, TEACHER_AGAIN = "teacher", "teacher-again"
+PICTURES_A_JOB = 32  # on a cluster: an engine is loaded once for them
 LATENCY_ATTEMPTS = 2  # a control that fails once may be chance or a neighbour's burst; twice is the machine
 
 
@@ -59,7 +63,13 @@ def read_engines(engines: Path) -> dict[str, Manifest]:
 
 
 def measured_here(
-    engines: Path, manifests: Mapping[str, Manifest], bundles: Path, images: pd.DataFrame, knobs: Evaluate, seed: int
+    engines: Path,
+    manifests: Mapping[str, Manifest],
+    bundles: Path,
+    images: pd.DataFrame,
+    knobs: Evaluate,
+    seed: int,
+    cluster: Cluster | None = None,
 ) -> list[Measured]:
     """Measure every engine on this machine; what is measured already is handed over.
 
@@ -70,6 +80,7 @@ def measured_here(
         images: columns split and path (complete) of the prepared pictures.
         knobs: how it is measured.
         seed: of the order within the latency rounds.
+        cluster: whose nodes look at the pictures, if not this machine alone; latency is always this machine's.
     """
     _drop_stale(bundles, set(manifests))
     places = {engines / name: bundles / name for name in manifests}
@@ -94,6 +105,7 @@ def measured_here(
                 say=tqdm.write,
                 progress=progress.tell,
                 latency_again=places if again else (),
+                find_all=find_in_pictures if cluster is None else partial(find_on_cluster, cluster),
             )
 
     found = measure(places, again=False)
@@ -105,6 +117,22 @@ def measured_here(
     if unsteady:
         found |= measure(unsteady, again=True)
     return [Measured(name, manifest, HERE, found[engines / name]) for name, manifest in manifests.items()]
+
+
+def find_on_cluster(
+    cluster: Cluster, engine: Path, pictures: Sequence[Picture], finding: Finding, progress: Progress
+) -> Found:
+    """Everything an engine finds in pictures, a part of them a job, joined in their order."""
+    parts = [pictures[start : start + PICTURES_A_JOB] for start in range(0, len(pictures), PICTURES_A_JOB)]
+    found = []
+    for part, there in zip(parts, on_ray(partial(_find_part, engine, finding), parts, cluster), strict=True):
+        found.append((there, len(part)))
+        progress(f"detect {engine.name}", min(len(found) * PICTURES_A_JOB, len(pictures)), len(pictures))
+    return joined(found)
+
+
+def _find_part(engine: Path, finding: Finding, pictures: Sequence[Picture]) -> Found:
+    return find_in_pictures(engine, pictures, finding, lambda *_: None, workers=1)
 
 
 def measured_elsewhere(folder: Path, here: list[Measured]) -> list[Measured]:

@@ -15,3 +15,5 @@ class Compute(Section):
     precision: Literal["auto", "fp32", "bf16", "amp"]
     loader_workers: CountOrZero
     cache_images: Literal["auto", "ram", "none"]
+    engine: Literal["local", "ray"] = "local"
+    ray_address: str | None = None

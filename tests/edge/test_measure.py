@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import time
-from dataclasses import replace
+from dataclasses import fields, replace
 
 import cv2
 import numpy as np
@@ -17,7 +17,7 @@ from engine_fixture import CLASSES, REPOSITORY, picture, rewrite_manifest
 from kd_steps.edge import measure as measure_module
 from kd_steps.edge.bundle import TIMED, BundleError, read_bundle
 from kd_steps.edge.detector import Detector
-from kd_steps.edge.finding import Finding, find
+from kd_steps.edge.finding import Finding, find, find_in_pictures, joined
 from kd_steps.edge.golden import GoldenMismatchError, read_golden
 from kd_steps.edge.manifest import digest_of, read_manifest
 from kd_steps.edge.measure import Timing, measure_engines
@@ -194,6 +194,18 @@ def test_the_number_of_pictures_at_a_time_changes_nothing(engines_dir, photograp
     for index, path in enumerate(paths):
         alone = find(engine, [path], read_picture, FINDING, lambda *_: None)
         np.testing.assert_array_equal(alone.box_xyxy_px, every.of_image(index).box_xyxy_px)
+
+
+@pytest.mark.parametrize("size", [1, 2, 4, 6])
+def test_what_parts_of_the_pictures_give_joins_to_the_whole(engines_dir, photographs, size):
+    pictures, engine = pictures_of(photographs), engines_dir / "onnx-fp32"
+    whole = find_in_pictures(engine, pictures, FINDING, lambda *_: None)
+    parts = [pictures[start : start + size] for start in range(0, len(pictures), size)]
+    found = joined([(find_in_pictures(engine, part, FINDING, lambda *_: None, 1), len(part)) for part in parts])
+    for field in fields(found):
+        mine, all_at_once = getattr(found, field.name), getattr(whole, field.name)
+        np.testing.assert_array_equal(mine, all_at_once)
+        assert mine.dtype == all_at_once.dtype
 
 
 def test_nothing_found_is_an_empty_bundle_that_can_be_read(engines_dir, photographs, tmp_path):

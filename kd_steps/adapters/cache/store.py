@@ -11,7 +11,7 @@ from __future__ import annotations
 import bisect
 import itertools
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -61,19 +61,50 @@ def write_shards(
     Raises:
         OSError: the disk is full; finished shards stay, and the next run goes on behind them.
     """
+    for shard, missing in planned_shards(folder, keys, shard_views, precision):
+        if missing:
+            make_shard(folder, shard, header, keys, answer)
+        on_shard(shard.place.count, missing)
+    remove_unplanned(folder, keys, shard_views)
+
+
+@dataclass(frozen=True)
+class PlannedShard:
+    """A shard, and the place of its first key among all."""
+
+    place: ShardPlace
+    start: int
+
+
+def planned_shards(
+    folder: Path, keys: CacheKeys, shard_views: int, precision: str
+) -> Iterator[tuple[PlannedShard, bool]]:
+    """Every shard of a cache, and whether it is not there in full; the arguments are those of :func:`write_shards`."""
     start, (_, digest) = 0, stored_header(folder)
     for name, first, count in keys.shards(shard_views):
         path, place = folder / f"{name}{SUFFIX}", ShardPlace(name, first, count, digest, precision)
         found = shard_place(path) if shard_fault(path) is None else None
-        fresh = found is None or replace(found, precision=precision) != place
-        if fresh:
-            part = keys[start : start + count]
-            write_shard(path, place, header, zip(part, answer(part), strict=True))
-        on_shard(count, fresh)
+        yield PlannedShard(place, start), found is None or replace(found, precision=precision) != place
         start += count
+
+
+def make_shard(
+    folder: Path,
+    shard: PlannedShard,
+    header: CacheHeader,
+    keys: CacheKeys,
+    answer: Callable[[Sequence[ViewOfImage]], Iterator[AnsweredView]],
+) -> None:
+    """Have the keys of a shard answered, and write it."""
+    part = keys[shard.start : shard.start + shard.place.count]
+    write_shard(folder / f"{shard.place.name}{SUFFIX}", shard.place, header, zip(part, answer(part), strict=True))
+
+
+def remove_unplanned(folder: Path, keys: CacheKeys, shard_views: int) -> None:
+    """Remove the shards of a time with more views or smaller shards."""
     planned = file_names(keys, shard_views)
     for path in folder.glob("shard-*.*"):
-        if path.name not in planned:  # of a time with more views or smaller shards
+        if path.name not in planned:
             path.unlink()
 
 

@@ -75,6 +75,20 @@ def answered_views(
             yield _answered(teacher, done)
 
 
+def answered_here(
+    teacher: Teacher, views: ViewDataset, wanted: Sequence[tuple[int, View]], batch: int
+) -> Iterator[list[AnsweredView]]:
+    """The same answers, drawn and given in this process; on the CPU by one thread, as each of several processes has."""
+    before = torch.get_num_threads()
+    if teacher.device.type == "cpu":
+        torch.set_num_threads(1)
+    try:
+        for start in range(0, len(wanted), batch):
+            yield _answered(teacher, _drawn(views, wanted[start : start + batch]))
+    finally:
+        torch.set_num_threads(before)
+
+
 class _Work(Dataset[Any]):
     """The batches as a data set, so that a loader spreads them over processes and keeps their order."""
 
