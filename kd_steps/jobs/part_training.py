@@ -101,7 +101,7 @@ def fingerprint(
         contract=student.contract.digest,
         seed=params.seed,
         classes=tuple(classes),
-        values=that_count({**of_student, **params.few_shot.flat()}),
+        values=that_count({**of_student, **params.few_shot.model_dump(mode="json", exclude_none=True)}),
         learns_from=student.sha256,
         taught_with={**asked, "shots": told},
         libraries=releases(),
@@ -135,7 +135,9 @@ def ready(
 def few_shot_section(params: Params) -> Distill:
     """The training of the student as `few_shot` changes it."""
     few = params.few_shot
+    own = {} if few.optimizer is None else {"optimizer": few.optimizer}
     return params.distill.changed(
+        **own,
         **few.model_dump(include={"epochs", "batch", "lr0", "close_mosaic_fraction", "freeze_layers"}),
         warmup_epochs=1.0,
         val_interval_epochs=few.epochs,

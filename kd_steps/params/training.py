@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated
 
 from pydantic import Field
 
-from kd_steps.params.types import Count, CountOrZero, Fraction, NonNegative, Positive, Section, Sha256
+from kd_steps.params.types import Count, CountOrZero, Fraction, NonNegative, Optimizer, Positive, Section, Sha256
 
 
 class ScaledModel(Section):
@@ -23,7 +23,7 @@ class TrainingSteps(Section):
 
     batch: Count
     nominal_batch: Count
-    optimizer: Literal["SGD", "Adam", "AdamW", "MuSGD", "auto"]
+    optimizer: Optimizer
     lr0: Positive
     lrf: Annotated[float, Field(gt=0, le=1)]
     momentum: Annotated[float, Field(ge=0, lt=1)]
