@@ -86,6 +86,8 @@ def stage_name(main: Callable[[], None]) -> str:
 def _own_words(error: Exception) -> str:
     """What an error says, out of the traceback that a data loader's worker wraps it in."""
     told = str(error)
+    if isinstance(error, OSError) and error.errno in room.DISK_FAULTS and error.filename is None:
+        told = f"{told}: {room.fullest(Path.cwd())}"
     return told.rpartition(f"{type(error).__name__}: ")[2].strip() if "Original Traceback" in told else told
 
 

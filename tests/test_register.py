@@ -164,6 +164,20 @@ def test_the_same_digest_twice_adds_nothing(registered, monkeypatch, capsys):
     ]
 
 
+def test_finished_work_that_was_handed_over_is_the_same_result(tmp_path, monkeypatch):
+    root = build_project(tmp_path)
+    monkeypatch.chdir(root)
+    main()
+    before = {run.info.run_id for run in runs(root)}
+    told = json.loads((root / "metrics/cache.json").read_text())
+    write(root / "metrics/cache.json", {**told, "seconds": 0.1, "teacher_forwards": 0})
+    main()
+    assert {run.info.run_id for run in runs(root)} == before
+    write(root / "metrics/cache.json", {**told, "views": told["views"] + 1})
+    main()
+    assert {run.info.run_id for run in runs(root)} > before, "another result"
+
+
 def test_a_failed_gate_registers_nothing_and_names_the_rule(tmp_path, monkeypatch):
     root = build_project(tmp_path, passed=False)
     write(root / paths.RECEIPT, receipt_json(versions=("1",)))  # of an earlier run

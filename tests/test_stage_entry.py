@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -39,6 +40,13 @@ def test_a_fault_that_a_user_can_mend_is_told_plainly(tmp_path, error, message):
     told = run(f"raise {error}", tmp_path, RETORT_TRACEBACK="1")
     assert told.returncode == 1
     assert "Traceback" in told.stderr
+
+
+def test_a_full_disk_without_a_name_gets_one(tmp_path):
+    done = run("raise OSError(28, 'No space left on device')", tmp_path)
+    assert done.returncode == 1
+    line = r"error: \[Errno 28\] No space left on device: /\S+ has \d+ MB free"
+    assert re.fullmatch(line, done.stderr.splitlines()[0])
 
 
 def test_what_a_stage_cost_is_noted_also_when_it_fails(tmp_path):

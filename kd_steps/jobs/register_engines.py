@@ -57,6 +57,9 @@ STAGE_FILES: dict[str, tuple[Path | None, Path | None, tuple[Path, ...]]] = {
 VERSIONED = (paths.PREPARED / paths.DATASET_CARD, paths.ENGINE_REPORT, paths.GATE)  # from the first release on
 
 
+COSTS = {"seconds", "teacher_forwards", "pictures_per_second", "peak_memory_bytes"}  # of a stage that ran
+
+
 class GateFailedError(ValueError):
     """The gate failed, so nothing was registered; the message names each rule with value, limit and interval."""
 
@@ -193,9 +196,18 @@ def _assistant_record(name: str, step: AssistantStep) -> StageRecord:
 
 
 def _digest_of(records: Sequence[StageRecord], shipped: Mapping[str, Shipped]) -> str:
-    """Names a pipeline result: the same parameters, measurements and releases give the same digest."""
-    stages = [[r.stage, r.params, r.metrics, r.curves] for r in records]
+    """Names a pipeline result: the same parameters, measurements and releases give the same digest.
+
+    What a stage cost is no part of it: finished work that is handed over costs nothing, and is the same result.
+    """
+    stages = [[r.stage, r.params, _without_costs(r.metrics), r.curves] for r in records]
     return canonical_digest([stages, {target: each.release.release_digest for target, each in shipped.items()}])
+
+
+def _without_costs(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {name: _without_costs(part) for name, part in value.items() if name not in COSTS}
+    return value
 
 
 def _register(

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import configparser
+import errno
 import os
 import shutil
+import tempfile
 from contextlib import suppress
 from pathlib import Path
 
 FREE_BYTES = 200_000_000  # least free space with which a stage begins: weights, a shard, logs
+DISK_FAULTS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 OUTPUTS = ("data", "models", "metrics", "plots", "evaluation", "report")
 
 
@@ -33,6 +36,13 @@ def require_room(root: Path, free_bytes: int = FREE_BYTES) -> None:
                 f"{free_bytes / 1e6:.0f} MB{kept}; make room (`dvc gc --workspace` removes what the workspace does not "
                 "use), then run again"
             )
+
+
+def fullest(root: Path) -> str:
+    """The folder whose disk has the least free space, and how much: for an error that names none."""
+    places = [place for place in (root, dvc_cache(root), Path(tempfile.gettempdir())) if place and place.is_dir()]
+    place = min(places, key=lambda found: shutil.disk_usage(found).free)
+    return f"{place} has {shutil.disk_usage(place).free / 1e6:.0f} MB free"
 
 
 def dvc_cache(root: Path) -> Path | None:
