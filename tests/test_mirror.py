@@ -36,6 +36,7 @@ ELSEWHERE = {
     "adapters/yolo/train/soft_loss": "adapters/yolo/train/test_training_model.py",
     "adapters/yolo/train/trainer": "adapters/yolo/train/test_training.py",
     "adapters/yolo/train/training_run": "adapters/yolo/train/test_training.py",
+    "artifacts/document": "artifacts/test_documents.py",
     "core/data/source": "core/data/test_plan.py",
     "core/evaluation/limits": "core/evaluation/test_gates.py",
     "core/distill/terms": "core/distill/test_objective.py",

@@ -1,8 +1,8 @@
 """What one stage hands to another: where it lies (``paths``), and the typed documents, each with its version."""
 
+from kd_steps.artifacts.document import Document, OtherVersionError, read_json, require_version
 from kd_steps.artifacts.documents import (
     DatasetCard,
-    Document,
     EngineEntry,
     EngineReport,
     Findings,
@@ -10,12 +10,9 @@ from kd_steps.artifacts.documents import (
     GateVerdict,
     LeftOut,
     NumberedClass,
-    OtherVersionError,
     PicturesCard,
     Receipt,
     RegisteredModel,
-    read_json,
-    require_version,
 )
 
 __all__ = [
