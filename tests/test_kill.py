@@ -65,7 +65,7 @@ WORK = {
     "cache_logits": Work("data/cache/shard-mosaic-000-000.sha256", resumes="data/cache: resumed"),
     "distill": Work("models/student/resume/state.pt", resumes="goes on after its last finished epoch"),
     "few_shot": Work("models/few_shot/run"),
-    "export": Work("models/engines/onnx-fp32"),
+    "export": Work(".retort/export/onnx-fp32"),
     "evaluate": Work("evaluation/bundles/.*.unfinished/detections.npz"),
     "gate": Work(reads="metrics/engines.json"),
     "report": Work(reads="metrics/few_shot.json"),
