@@ -23,7 +23,7 @@ export YOLO_CONFIG_DIR = $(CURDIR)/.retort/ultralytics
 # Container images often forbid Python to keep compiled files; every stage would then compile its libraries anew.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help setup demo test test-fast check format ui bench lock clean
+.PHONY: help setup demo test test-fast check format ui stack bench lock clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 20
@@ -62,6 +62,9 @@ format: setup ## put the code into format
 ui: setup ## the MLflow and Prefect pages on loopback; Ctrl-C ends both
 	@retort ui
 
+stack: setup ## a plant's servers on loopback: PostgreSQL, MLflow, Prefect and a worker, S3, SSH; Ctrl-C ends all
+	@retort stack
+
 bench: setup ## the benchmarks; results go to tests/bench/results/
 	@for file in tests/bench/{*_speed,cache_size}.py; do echo "== $$file"; python "$$file"; done
 
@@ -69,5 +72,6 @@ lock: ## resolve requirements.lock anew, for every Python that pyproject.toml al
 	@uv pip compile pyproject.toml --extra dev --universal --python-version 3.11 --fork-strategy fewest \
 	  --generate-hashes --no-emit-index-url --no-annotate --no-header --upgrade -q -o requirements.lock
 
-clean: ## remove what the stages made, but not DVC's cache, MLflow's store or your data
-	@rm -rf data/prepared data/unlabelled data/validated data/cache data/assistant_caches data/new_parts/held_out models metrics plots evaluation report .retort
+clean: ## remove what the stages made, but not DVC's cache, MLflow's store, the stack's or your data
+	@rm -rf data/prepared data/unlabelled data/validated data/cache data/assistant_caches data/new_parts/held_out models metrics plots evaluation report
+	@if [ -d .retort ]; then find .retort -mindepth 1 -maxdepth 1 ! -name stack -exec rm -rf {} +; fi

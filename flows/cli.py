@@ -130,6 +130,21 @@ def ui(
     raise typer.Exit(serve(root, services, also))
 
 
+@app.command()
+def stack(
+    port: Annotated[list[str] | None, typer.Option(help="NAME=NUMBER: a part's port; may be given again.")] = None,
+) -> None:
+    """Start PostgreSQL, MLflow with sign-in, Prefect, a worker, S3 and SSH on loopback; Ctrl-C ends all."""
+    _require_project()
+    from flows.stack import start
+
+    asked = dict(one.partition("=")[::2] for one in port or [])
+    if not all(number.isdecimal() for number in asked.values()):
+        typer.echo("error: --port wants NAME=NUMBER, such as --port mlflow=5001", err=True)
+        raise typer.Exit(1)
+    raise typer.Exit(start.run(Path.cwd(), {name: int(number) for name, number in asked.items()}))
+
+
 @app.command(context_settings=ITS_OWN_ARGUMENTS, add_help_option=False)
 def classes(context: typer.Context) -> None:
     """List, add, withdraw and rename the classes of the product; their numbers stay for ever."""

@@ -17,7 +17,7 @@ from kd_steps.stage_entry import ENVIRONMENT
 REPOSITORY = Path(__file__).parents[1]
 MAKEFILE = (REPOSITORY / "Makefile").read_text()
 LOCK = (REPOSITORY / "requirements.lock").read_text()
-TARGETS = {"help", "setup", "demo", "test", "test-fast", "check", "format", "ui", "bench", "lock", "clean"}
+TARGETS = {"help", "setup", "demo", "test", "test-fast", "check", "format", "ui", "stack", "bench", "lock", "clean"}
 PROJECT = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]
 SETUP = REPOSITORY / "infra/setup.sh"
 
@@ -54,6 +54,7 @@ def test_demo_runs_the_pipeline_and_tells_where_to_look():
         ("test", ["pytest --durations=25"]),
         ("test-fast", ['pytest -m "not slow" --durations=5']),
         ("ui", ["retort ui"]),
+        ("stack", ["retort stack"]),
     ],
 )
 def test_targets_run_these_commands(target, commands):

@@ -65,7 +65,9 @@ ELSEWHERE = {
     "flows/dvc_process": "flows/test_retrain.py",
     "flows/entry": "edge/test_clean_install.py",
     "flows/services": "flows/test_cli.py",
+    "flows/stack": "flows/test_stack.py",
     "flows/standing": "flows/test_cli.py",
+    "flows/tell_failures": "flows/test_stack.py",
     "flows/tied_dvc": "flows/test_retrain.py",
 }
 

@@ -48,7 +48,7 @@ def build_project(root: Path, *, passed: bool = True, optional_fails: bool = Fal
     for name, role in ENGINES.items():
         _write_detections(root, name, role, boxes, rng)
         if role == "student":
-            _write_release(root, name, seed)
+            write_release(root, name, seed)
     _write_curves(root)
     _write_latency(root, rng)
     for kind in ("teacher", "student", "few_shot"):
@@ -204,7 +204,7 @@ def _write_detections(root: Path, name: str, role: str, boxes: pd.DataFrame, rng
     frame.to_parquet(path)
 
 
-def _write_release(root: Path, name: str, seed: int) -> None:
+def write_release(root: Path, name: str, seed: int) -> None:
     folder = root / "models/releases" / name
     folder.mkdir(parents=True)
     openvino = name.startswith("openvino")
