@@ -18,7 +18,9 @@ case ${1:?mlflow, prefect, worker, s3 or ssh} in
       --allowed-hosts "${MLFLOW_ALLOWED_HOSTS:-mlflow:5000,localhost:5000}" ;;
   prefect)
     export PREFECT_SERVER_DATABASE_CONNECTION_URL="postgresql+asyncpg://retort:${RETORT_POSTGRES_PASSWORD:?}@$database/prefect"
-    export PREFECT_SERVER_API_AUTH_STRING=retort:${RETORT_PREFECT_PASSWORD:?} PREFECT_HOME=/tmp/prefect
+    export PREFECT_SERVER_API_AUTH_STRING=retort:${RETORT_PREFECT_PASSWORD:?} PREFECT_HOME=/data/prefect
+    # Kept in files: in memory, as by default, a restart forgets which run holds the deployment's one place.
+    export PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE=prefect.server.concurrency.lease_storage.filesystem
     export PREFECT_API_AUTH_STRING=$PREFECT_SERVER_API_AUTH_STRING
     exec prefect server start --host 0.0.0.0 --port 4200 ;;
   worker)

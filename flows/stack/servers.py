@@ -64,6 +64,8 @@ def prefect_part(folder: Path, server: Postgres, port: int, words: Mapping[str, 
             "PREFECT_SERVER_API_AUTH_STRING": f"{PREFECT_USER}:{words['prefect']}",
             "PREFECT_API_AUTH_STRING": f"{PREFECT_USER}:{words['prefect']}",
             "PREFECT_API_URL": f"http://{HOST}:{port}/api",
+            # Kept in files: in memory, as by default, a restart forgets which run holds the deployment's one place.
+            "PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE": "prefect.server.concurrency.lease_storage.filesystem",
         },
         ends_by=signal.SIGINT,
     )
