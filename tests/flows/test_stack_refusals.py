@@ -10,14 +10,17 @@ import time
 from pathlib import Path
 
 import pytest
-from live_stack import open_folder
+from live_stack import open_folder, without_postgres
 
 from flows.services import free_port
 from flows.stack import place, supervisor
 from flows.stack.place import StackError
 from flows.stack.postgres import ask, part_of, postgres_of
 
-pytestmark = pytest.mark.slow
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(without_postgres(), reason="no PostgreSQL here: apt-get install postgresql"),
+]
 
 REPOSITORY = Path(__file__).parents[2]
 

@@ -20,8 +20,20 @@ from typing import Any
 import psutil
 import requests
 
+from flows.stack.place import StackError
+from flows.stack.programs import postgres_folder
+
 REPOSITORY = Path(__file__).parents[2]
 PATIENCE_S = 400.0  # a busy machine takes minutes for what takes twenty seconds
+
+
+def without_postgres() -> bool:
+    """Whether this machine lacks PostgreSQL: Debian's package ``postgresql``, which `.ci/run` installs."""
+    try:
+        postgres_folder()
+    except StackError:
+        return True
+    return False
 
 
 @contextmanager
