@@ -77,8 +77,10 @@ FAULTS = (
     Fault(
         "a server does not answer",
         Asks.ANOTHER_TRY,
-        r"connection (refused|reset|aborted|timed out)|temporary failure in name resolution|network is unreachable|"
-        r"max retries exceeded|read timed out|(error|status|code)\D{0,12}50[234]\b|failed to (pull|push|fetch) data",
+        r"connection (refused|reset|aborted|timed out)|server closed the connection|terminating connection|"
+        r"the database system is (starting up|shutting down|in recovery mode)|temporary failure in name resolution|"
+        r"network is unreachable|max retries exceeded|read timed out|(error|status|code)\D{0,12}50[234]\b|"
+        r"failed to (pull|push|fetch) data",
         "see whether it runs and can be reached from here",
     ),
     Fault(

@@ -67,6 +67,7 @@ ELSEWHERE = {
     "flows/services": "flows/test_cli.py",
     "flows/stack": "flows/test_stack.py",
     "flows/standing": "flows/test_cli.py",
+    "flows/end_lost_runs": "flows/test_stack.py",
     "flows/tell_failures": "flows/test_stack.py",
     "flows/tied_dvc": "flows/test_retrain.py",
 }

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import signal
+import subprocess
 import sys
 import time
 from collections.abc import Mapping
@@ -51,6 +53,8 @@ def _run(root: Path, ports: Mapping[str, int]) -> int:
             names = ", ".join(part.name for part in parts)
             _say(f"starting {names}")
             running += supervisor.bring_up(parts, root, logs, _say)
+            if parts is above:
+                _end_lost_runs(client)
         write_exports(folder / "env", client)
         write_exports(folder / "postgres.env", variables(server))
         for line in _next_steps(folder, ports, remote):
@@ -63,6 +67,13 @@ def _run(root: Path, ports: Mapping[str, int]) -> int:
         return 0
     finally:
         supervisor.end(running, _say)
+
+
+def _end_lost_runs(client: Mapping[str, str]) -> None:
+    command = [sys.executable, "-m", "flows.end_lost_runs"]
+    done = subprocess.run(command, env={**os.environ, **client}, capture_output=True, text=True, check=False)
+    if done.returncode:
+        _say(f"lost runs will stay as running: {' '.join(done.stderr.split()[-40:])}")
 
 
 def client_variables(ports: Mapping[str, int], words: Mapping[str, str]) -> dict[str, str]:

@@ -168,6 +168,21 @@ def test_killed_in_the_middle_of_register(stack, name, word, number):
     assert done(stack.root).count(f"begun {number}") == 1
 
 
+def test_a_run_killed_with_its_worker_does_not_stand_in_the_way(stack):
+    """As when a machine goes: nobody is left who could tell the server; silence tells it."""
+    begin_round(stack.root, 5)
+    lost = start_run(stack)
+    in_stage(stack, "count")
+    worker = stack.part("worker", "start")
+    for one in [worker, *worker.children(recursive=True)]:
+        with suppress(psutil.NoSuchProcess):
+            one.kill()
+    assert end_of(stack, lost) == "CRASHED"
+    go(stack.root, 5)
+    assert end_of(stack, start_run(stack)) == "COMPLETED"
+    nothing_is_done_twice(stack, 6)
+
+
 class _Heard(BaseHTTPRequestHandler):
     """Where failures are told: keeps what it was sent."""
 
