@@ -27,8 +27,12 @@ def show(root: Path) -> int:
     """
     console = Console()
     notes = hold.running(root)
-    for note in notes:
-        console.print(f"running: {note.stage}: {note.how_far() or 'begun'}; by {note.who()}", markup=False)
+    for note, silent_s in hold.notes(root):
+        said = f"{note.stage}: {note.how_far() or 'begun'}; by {note.who()}"
+        if note in notes:
+            console.print(f"running: {said}", markup=False)
+        else:
+            console.print(f"not heard from for {silent_s:.0f} s: {said}; killed, or its clock is another", markup=False)
     if (root / PARAMS_FILE).exists():
         load_params(root / PARAMS_FILE)  # a broken one is told with its line, and before DVC stumbles over it
     code = 0

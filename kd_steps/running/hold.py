@@ -13,7 +13,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from filelock import LeaseCompromise, SoftFileLease, Timeout
@@ -55,18 +55,27 @@ def held(root: Path, stage: str, lease_s: float = LEASE_S) -> Iterator[None]:
         lease.release()
 
 
-def running(root: Path, lease_s: float = LEASE_S) -> list[progress.Note]:
-    """The stages that run now, as their notes say; one whose lease has not been touched for long is left out.
+def running(root: Path) -> list[progress.Note]:
+    """The stages that run now, as their notes say.
 
     Only reads, so that it works for anybody who can read the folder.
     """
-    notes = []
+    return [note for note, silent_s in notes(root) if abs(silent_s) < 2 * LEASE_S]
+
+
+def notes(root: Path) -> list[tuple[progress.Note, float]]:
+    """Every note of a stage, and for how many seconds of this machine's clock it has not been heard from.
+
+    A stage that was killed leaves its note until the next run. One that runs on a machine whose clock is another seems
+    to have been silent for long, or to speak from the future: who reads is to be told of it.
+    """
+    found = []
     for path in sorted((root / progress.FOLDER).glob("*.json")):
-        note = progress.read_note(path)
-        lock = path.with_suffix(".lock")
-        if note and lock.exists() and time.time() - lock.stat().st_mtime < 2 * lease_s:
-            notes.append(note)
-    return notes
+        note, lock = progress.read_note(path), path.with_suffix(".lock")
+        with suppress(FileNotFoundError):
+            if note is not None:
+                found.append((note, time.time() - lock.stat().st_mtime))
+    return found
 
 
 def _acquire(lease: SoftFileLease, root: Path, stage: str, lease_s: float) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from kd_steps.running.hold import HeldError, held, running
+from kd_steps.running.hold import HeldError, held, notes, running
 from kd_steps.running.progress import FOLDER, note_path, read_note
 
 REPOSITORY = Path(__file__).parents[2]
@@ -121,6 +121,24 @@ def test_a_note_of_another_release_or_a_torn_one_is_no_obstacle(tmp_path, start)
         note_path(tmp_path, "train_teacher").write_text(text)
         with pytest.raises(HeldError, match="wrote no note"), held(tmp_path, "train_teacher", LEASE_S):
             pass
+
+
+@pytest.mark.parametrize("hours", [-1, 1])
+def test_a_clock_that_is_an_hour_off_hinders_nobody(tmp_path, start, hours):
+    """A network folder's times are its server's: a living writer is refused, a dead one followed, by our clock."""
+    first = start()
+    lock = tmp_path / FOLDER / "train_teacher.lock"
+    off_s = hours * 3600.0
+    os.utime(lock, (time.time() + off_s, time.time() + off_s))
+    ((note, silent_s),) = notes(tmp_path)
+    assert (note.pid, round(silent_s / 60)) == (first.pid, round(-off_s / 60))
+    with pytest.raises(HeldError), held(tmp_path, "train_teacher", LEASE_S):
+        pass
+    first.kill()
+    first.wait()
+    os.utime(lock, (time.time() + off_s, time.time() + off_s))
+    with held(tmp_path, "train_teacher", LEASE_S):
+        pass
 
 
 def test_what_runs_can_be_read_where_nothing_can_be_written(tmp_path, start):
