@@ -40,7 +40,7 @@ $(VENV)/.installed: requirements.lock pyproject.toml
 	@infra/setup.sh "$(PYTHON)" "$(VENV)"
 	@echo "$(CURDIR)" > $@
 
-demo: setup ## run the whole pipeline on drawn boards; at most 10 minutes on two cores
+demo: setup ## run the whole pipeline on drawn boards; about ten minutes on two quiet cores
 	@dvc repro
 	@retort summary
 
