@@ -166,6 +166,23 @@ def test_under_prefect_a_finished_pipeline_is_cached(finished_project):
     assert ran(flow.stdout) == []
 
 
+def test_a_colleague_clones_and_pulls_and_has_nothing_to_do(project, tmp_path):
+    """What is not in git is in the remote; nothing of the first one's own store is asked for or changed."""
+    store, theirs = tmp_path / "remote", tmp_path / "colleague"
+    git = ("git", "-c", "user.name=a", "-c", "user.email=a@example.org")
+    for command in (("add", "-A"), ("commit", "-qm", "finished")):
+        done = run(project, *git, *command)
+        assert done.returncode == 0, done.stdout
+    dvc(project, "remote", "add", "-q", "--local", "--default", "store", str(store))
+    dvc(project, "push", "-q")
+    assert run(tmp_path, "git", "clone", "-q", str(project), str(theirs)).returncode == 0
+    dvc(theirs, "remote", "add", "-q", "--local", "--default", "store", str(store))
+    dvc(theirs, "pull", "-q")
+    assert ran(dvc(theirs, "repro")) == []
+    assert run(theirs, "git", "status", "--porcelain").stdout == ""
+    assert not (theirs / "mlflow.db").exists()
+
+
 def test_metrics_plots_and_experiments(project, tmp_path):
     commit(project, "Run the pipeline")
     shown = json.loads(dvc(project, "metrics", "show", "--json"))[""]["data"]
