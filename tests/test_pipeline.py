@@ -169,10 +169,7 @@ def test_under_prefect_a_finished_pipeline_is_cached(finished_project):
 def test_a_colleague_clones_and_pulls_and_has_nothing_to_do(project, tmp_path):
     """What is not in git is in the remote; nothing of the first one's own store is asked for or changed."""
     store, theirs = tmp_path / "remote", tmp_path / "colleague"
-    git = ("git", "-c", "user.name=a", "-c", "user.email=a@example.org")
-    for command in (("add", "-A"), ("commit", "-qm", "finished")):
-        done = run(project, *git, *command)
-        assert done.returncode == 0, done.stdout
+    commit(project, "Run the pipeline")
     dvc(project, "remote", "add", "-q", "--local", "--default", "store", str(store))
     dvc(project, "push", "-q")
     assert run(tmp_path, "git", "clone", "-q", str(project), str(theirs)).returncode == 0
