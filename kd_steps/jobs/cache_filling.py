@@ -46,8 +46,10 @@ def fill_cache(params: Params, teacher_folder: Path, folder: Path) -> dict[str, 
     from kd_steps.jobs.cache_setting import finished_cache
 
     prepared, started = load_prepared(), time.monotonic()
-    with sole_writer(folder):
-        cache, forwards = finished_cache(params, prepared, teacher_folder, folder), 0
+    cache, forwards = None, 0
+    if folder.is_dir():  # where nothing is, nothing is made before teacher and data are known to fit
+        with sole_writer(folder):
+            cache = finished_cache(params, prepared, teacher_folder, folder)
     if cache:
         print(f"{folder}: resumed, and every view is answered already")  # noqa: T201
     else:

@@ -1,6 +1,7 @@
 """A student that is its own teacher: no cache, live answers of its average, and a plain network at the end."""
 
 import csv
+import shutil
 import signal
 
 import pytest
@@ -54,9 +55,10 @@ def test_a_killed_student_goes_on_and_learns_from_its_own_average(project):
     assert read_json(project / "metrics/teacher_choice.json")["proposal"] == []
 
 
-def test_back_to_a_teacher_the_empty_cache_is_refused(project, monkeypatch):
-    monkeypatch.chdir(project)
-    write_params(project, distill={**OWN, "answers": "cached", "model": SMALL})
+def test_back_to_a_teacher_the_empty_cache_is_refused(project, monkeypatch, tmp_path):
+    root = shutil.copytree(project, tmp_path / "back")  # the others go on with the project as it is
+    monkeypatch.chdir(root)
+    write_params(root, distill={**OWN, "answers": "cached", "model": SMALL})
     with pytest.raises(
         ValueError, match=r"data/cache: the teacher cache was made from something else .*dvc repro cache_l"
     ):

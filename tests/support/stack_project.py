@@ -21,7 +21,6 @@ stages:
     cmd: python -m kd_steps.register
     deps: [counted.txt, models/releases, metrics/gate.json]
     outs:
-    - metrics/registration.json: {cache: false}
     - metrics/released: {cache: false, persist: true}
     meta: {retries: 12, retry_delay_s: 5}
 """

@@ -16,7 +16,10 @@ REPOSITORY = Path(__file__).parents[2]
 COUNTS = {"train": 8, "val": 2, "test": 2, "defect_free": 1}
 SIZE_PX = (64, 64)
 SMALL = {"architecture": "yolo11.yaml", "depth_multiple": 0.25, "width_multiple": 0.125, "max_channels": 512}
-TRAINING = {"epochs": 2, "batch": 4, "nominal_batch": 4, "warmup_epochs": 0, "val_interval_epochs": 1, "model": SMALL}
+TRAINING = {
+    **{"epochs": 2, "batch": 4, "nominal_batch": 4, "warmup_epochs": 0, "val_interval_epochs": 1, "model": SMALL},
+    **{"optimizer": "SGD", "lr0": 0.01, "momentum": 0.937},
+}
 CHANGES = {
     "preprocessing": {"imgsz_px": 64},
     "compute": {"device": "cpu", "precision": "fp32", "cache_images": "none"},

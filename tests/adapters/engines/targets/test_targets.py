@@ -7,7 +7,7 @@ from typing import get_args
 import numpy as np
 import onnx
 import pytest
-from engine_fixture import CLASSES, IMGSZ_PX, picture
+from engine_fixture import CLASSES, IMGSZ_PX, classes_of, picture
 
 import kd_steps.adapters.engines.targets
 from kd_steps.adapters.engines.targets import PARENT, TARGETS
@@ -49,7 +49,7 @@ def test_contract_and_classes_travel_in_the_metadata(engines_dir, name):
     contract = PreprocessingContract.from_dict(json.loads(properties[CONTRACT_KEY]))
     assert contract.digest == properties[CONTRACT_DIGEST_KEY]
     assert contract == Detector.load(engines_dir / name).manifest.contract
-    assert json.loads(properties[CLASSES_KEY]) == CLASSES
+    assert json.loads(properties[CLASSES_KEY]) == classes_of(name)
     assert "date" not in properties
 
 
@@ -60,7 +60,7 @@ def test_the_last_convolution_of_each_branch_and_the_decoding_stay_in_float(engi
     names = decoding_nodes(graph)
     convolutions = [n for n in graph.node if n.op_type == "Conv" and n.name in names]
     weights = {i.name: tuple(i.dims) for i in graph.initializer}
-    class_branches = [n for n in convolutions if weights[n.input[1]][0] == len(CLASSES)]
+    class_branches = [n for n in convolutions if weights[n.input[1]][0] == len(classes_of(name))]
     assert len(class_branches) == 3  # one a scale
     assert len(convolutions) == 6 + (name == "onnx-fp32")  # boxes too, and DFL, which the end-to-end head has not
 
