@@ -65,7 +65,7 @@ FAULTS = (
         "a server does not know us",
         Asks.A_PERSON,
         r"(error|status|code)\D{0,12}40[13]\b|unauthorized|forbidden|authentication failed|nocredentials|"
-        r"invalid credentials",
+        r"invalid credentials|does not accept the credentials|asks for credentials|does not permit this",
         "set the server's user and password as variables; `retort doctor` shows who we are to which server",
     ),
     Fault(
