@@ -8,6 +8,8 @@ import tempfile
 import pytest
 from hypothesis import HealthCheck, settings
 
+from kd_steps.stage_entry import ENVIRONMENT
+
 pytest_plugins = ["process_state", "random_order"]
 
 CONFIGURATION = tempfile.TemporaryDirectory(prefix="retort-ultralytics-")
@@ -19,10 +21,9 @@ def pytest_configure():
     Tiny networks gain nothing by a second thread, and so the arithmetic is the same on any number of cores. The suite
     passes with others, too: ``OMP_NUM_THREADS=4 make test``.
     """
-    os.environ.setdefault("OMP_NUM_THREADS", "1")
-    os.environ.setdefault("YOLO_OFFLINE", "true")
-    os.environ.setdefault("YOLO_AUTOINSTALL", "false")
-    os.environ.setdefault("YOLO_CONFIG_DIR", CONFIGURATION.name)
+    own = {**ENVIRONMENT, "OMP_NUM_THREADS": "1", "YOLO_CONFIG_DIR": CONFIGURATION.name}
+    for name, value in own.items():
+        os.environ.setdefault(name, value)
     # How long an example takes says how busy the machine is.
     settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
     settings.load_profile("any machine")
