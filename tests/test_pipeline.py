@@ -158,7 +158,7 @@ def test_a_failed_gate_registers_nothing_and_still_builds_the_dossier(project):
     page = (project / "report/index.html").read_text(encoding="utf-8")
     assert page != (project / ".retort/earlier.html").read_text(encoding="utf-8")
     assert "latency_ratio" in page
-    assert git(project, "status", "--porcelain").split() == ["M", "params.yaml", "??", "dvc.lock"]
+    assert git(project, "status", "--porcelain").split() == ["M", "params.yaml", "??", "dvc.lock", "??", "metrics/"]
 
 
 def test_under_prefect_a_finished_pipeline_is_cached(finished_project):
