@@ -55,7 +55,7 @@ def test_without_new_classes_the_student_is_handed_on(project, capsys, names):
     found, student = read_sidecar(project / "models/few_shot"), read_sidecar(project / "models/student")
     assert found.sha256 == student.sha256
     assert (found.kind, found.classes, found.new_classes) == ("few_shot", student.classes, ())
-    assert metrics(project) == {"new_classes": [], "shots": {}, "epochs": 0}
+    assert metrics(project) == {"schema": 1, "new_classes": [], "shots": {}, "epochs": 0}
 
 
 def test_new_parts_are_learnt_after_a_kill_too(project):
