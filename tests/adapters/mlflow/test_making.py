@@ -86,7 +86,7 @@ def test_one_fault_of_a_request_makes_nothing_double(server, registered, made, f
     assert (again.version, again.created, again.put_back, whole) == (first.version, False, False, True)
 
 
-@pytest.mark.parametrize("seed", [1, 2, 3])
+@pytest.mark.parametrize("seed", [1, 2])
 def test_whatever_befell_requests_an_undisturbed_registration_leaves_one_of_each(server, registered, seed):
     digest = f"{seed}a" * 32
     with proxy(server, drawn_faults(seed, 0.15), LATE_S) as address:
