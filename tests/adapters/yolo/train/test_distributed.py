@@ -1,6 +1,9 @@
 """One training in two processes: both end with the same weights, each sees its own pictures, one writes."""
 
+import os
 import subprocess
+import sys
+import tempfile
 import time
 from dataclasses import replace
 from functools import partial
@@ -178,3 +181,19 @@ def test_the_end_of_one_process_ends_all_and_is_told(kind, error, message):
     with pytest.raises(error, match=message):
         launch(partial(stop_second_process, kind), 2)
     assert not set(psutil.Process().children(recursive=True)) - before
+
+
+def test_what_a_killed_launcher_left_in_the_temporary_folder_is_removed(tmp_path, monkeypatch):
+    from kd_steps.adapters.yolo.train import distributed
+
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    ended.wait()
+    names = {"dead": f"{ended.pid}-abc", "alive": f"{os.getpid()}-abc", "of before": "abc123"}
+    folders = {kind: tmp_path / f"retort-processes-{name}" for kind, name in names.items()}
+    for folder in folders.values():
+        folder.mkdir()
+        (folder / "rendezvous").touch()
+    (tmp_path / "another").mkdir()
+    distributed._remove_left_behind()
+    assert sorted(tmp_path.iterdir()) == [tmp_path / "another", folders["alive"]]
