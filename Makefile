@@ -47,7 +47,7 @@ demo: setup ## run the whole pipeline on drawn boards; about ten minutes on two 
 test: setup ## every test that this machine can run
 	@pytest --durations=25
 
-test-fast: setup ## the tests of modules that are not marked slow; at most 3 minutes on two cores
+test-fast: setup ## the tests of modules that are not marked slow; some five minutes on two cores
 	@pytest -m "not slow" --durations=5
 
 check: setup ## format, lint, types and import rules
