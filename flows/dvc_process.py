@@ -49,7 +49,7 @@ def reproduce(root: Path, stage: str, force: bool, timeout_s: float | None, say:
         BusyError: it has to wait for another process, or for a full disk.
         InfrastructureError: what it runs on failed, or the stage took longer than ``timeout_s``.
     """
-    dvc = [sys.executable, "-m", "flows.tied_dvc", str(os.getpid())]
+    dvc = [sys.executable, "-m", "flows.tied", str(os.getpid()), "dvc"]
     command = [*dvc, "--wait-for-lock", "repro", "-s", *(["--force"] if force else []), stage]
     # `python` in dvc.yaml has to be this one, also where the virtual environment was not activated.
     environment = {

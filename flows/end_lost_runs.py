@@ -7,11 +7,10 @@ and the deployment's next runs would wait for it. Started again, it changes what
 from __future__ import annotations
 
 import asyncio
-import os
-import sys
 from datetime import timedelta
 from pathlib import Path
 
+from flows.automation import keep, server_is_named
 from kd_steps.stage_entry import set_environment
 
 NAME = "retort-lost-runs"
@@ -23,8 +22,7 @@ ENDS = {f"prefect.flow-run.{end}" for end in ("Completed", "Failed", "Cancelled"
 def main() -> int:
     """Make or change the automation; exit code 1 where no server is named."""
     set_environment(Path.cwd())
-    if not os.environ.get("PREFECT_API_URL"):
-        print("error: PREFECT_API_URL names no server; `source .retort/stack/env`, or set it", file=sys.stderr)
+    if not server_is_named():
         return 1
     asyncio.run(keep_automation())
     print(f"a run that is silent for {SILENCE.seconds} s counts as crashed from now on (automation {NAME})")
@@ -49,13 +47,7 @@ async def keep_automation() -> None:
     )
     told = f"its process has been silent for {SILENCE.seconds} s: killed, or its machine"
     crash = ChangeFlowRunState(name=None, state=StateType.CRASHED, message=told, force=False)
-    wanted = Automation(name=NAME, description="Runs whose process is gone", trigger=trigger, actions=[crash])
-    try:
-        wanted.id = (await Automation.aread(name=NAME)).id
-    except ValueError:  # there is none of that name
-        await wanted.acreate()
-    else:
-        await wanted.aupdate()
+    await keep(Automation(name=NAME, description="Runs whose process is gone", trigger=trigger, actions=[crash]))
 
 
 if __name__ == "__main__":

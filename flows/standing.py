@@ -26,10 +26,10 @@ def show(root: Path) -> int:
         ValueError: a file of the project is damaged; the message names it.
     """
     console = Console()
-    notes = hold.running(root)
-    for note, silent_s in hold.notes(root):
+    notes = hold.notes(root)
+    for note, silent_s in notes:
         said = f"{note.stage}: {note.how_far() or 'begun'}; by {note.who()}"
-        if note in notes:
+        if hold.is_heard(silent_s):
             console.print(f"running: {said}", markup=False)
         else:
             console.print(f"not heard from for {silent_s:.0f} s: {said}; killed, or its clock is another", markup=False)
@@ -39,7 +39,7 @@ def show(root: Path) -> int:
     try:
         console.print(_stages(root))
     except InfrastructureError as error:
-        code = 0 if notes else 1
+        code = 0 if any(hold.is_heard(silent_s) for _, silent_s in notes) else 1
         print(f"{error}; DVC tells what is up to date when it has ended", file=sys.stderr)
     except OSError as error:  # a checkout that this user may only read
         print(f"DVC cannot tell what is up to date: {error}", file=sys.stderr)

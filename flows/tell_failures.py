@@ -13,6 +13,7 @@ from datetime import timedelta
 from pathlib import Path
 from uuid import UUID
 
+from flows.automation import keep, server_is_named
 from kd_steps.stage_entry import set_environment
 
 NAME = "retort-failures"
@@ -26,8 +27,7 @@ def main() -> int:
     if not address.startswith(("http://", "https://")):
         print("error: RETORT_TELL_URL names no http address: where are failures to be told?", file=sys.stderr)
         return 1
-    if not os.environ.get("PREFECT_API_URL"):
-        print("error: PREFECT_API_URL names no server; `source .retort/stack/env`, or set it", file=sys.stderr)
+    if not server_is_named():
         return 1
     asyncio.run(_tell(address))
     print(f"failed and crashed runs of retrain are told from now on; `prefect automation inspect {NAME}` shows how")
@@ -49,13 +49,7 @@ async def _tell(address: str) -> None:
     )
     body = "{{ flow_run.name }} ({{ flow_run.id }}): {{ flow_run.state.name }}: {{ flow_run.state.message }}"
     send = SendNotification(block_document_id=await _block(address), subject="Retort: a run failed", body=body)
-    wanted = Automation(name=NAME, description="Failures of retrain", trigger=trigger, actions=[send])
-    try:
-        wanted.id = (await Automation.aread(name=NAME)).id
-    except ValueError:  # there is none of that name
-        await wanted.acreate()
-    else:
-        await wanted.aupdate()
+    await keep(Automation(name=NAME, description="Failures of retrain", trigger=trigger, actions=[send]))
 
 
 async def _block(address: str) -> UUID:

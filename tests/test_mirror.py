@@ -69,7 +69,8 @@ ELSEWHERE = {
     "flows/standing": "flows/test_cli.py",
     "flows/end_lost_runs": "flows/test_stack.py",
     "flows/tell_failures": "flows/test_stack.py",
-    "flows/tied_dvc": "flows/test_retrain.py",
+    "flows/automation": "flows/test_stack.py",
+    "flows/tied": "flows/test_ends.py",
 }
 
 

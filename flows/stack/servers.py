@@ -104,7 +104,7 @@ def s3_part(port: int) -> Part:
 
 
 def _python(module: str, *arguments: str) -> list[str]:
-    return [sys.executable, "-m", "flows.stack.tied", str(os.getpid()), module, *arguments]
+    return [sys.executable, "-m", "flows.tied", str(os.getpid()), module, *arguments]
 
 
 def _answers(address: str) -> bool:

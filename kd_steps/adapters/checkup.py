@@ -18,7 +18,8 @@ from pathlib import Path
 from typing import Literal
 from urllib.parse import urlsplit
 
-from kd_steps.edge.identity import machine
+from kd_steps.adapters.mlflow.address import without_credentials
+from kd_steps.edge.identity import machine, release
 from kd_steps.running.room import dvc_cache, require_room
 
 ANSWER_S = 5.0
@@ -82,11 +83,11 @@ INSTRUCTIONS = {"AVX2": "avx2", "AVX-512": "avx512f", "VNNI": "avx512_vnni", "bf
 def disks(root: Path) -> Iterator[Finding]:
     """Free space of the project and of DVC's cache."""
     cache = dvc_cache(root)
-    for name, place in (("project", root), ("DVC's cache", cache)):
+    for name, place in (("disk of the project", root), ("disk of DVC's cache", cache)):
         if place is not None and place.is_dir():
             usage = shutil.disk_usage(place)
             told = f"{place}: {usage.free / 1e9:.1f} of {usage.total / 1e9:.1f} GB free"
-            yield Finding(f"disk of the {name}" if name == "project" else f"disk of {name}", "ok", told)
+            yield Finding(name, "ok", told)
     try:
         require_room(root)
     except OSError as error:
@@ -98,7 +99,7 @@ def prefect_server() -> Finding:
     address = os.environ.get("PREFECT_API_URL", "")
     if not address:
         return Finding("Prefect", "ok", "no PREFECT_API_URL: `retort run` starts a server of its own while it runs")
-    shown = _shown(address)
+    shown = without_credentials(address)
     try:
         with urllib.request.urlopen(_request(f"{address.rstrip('/')}/admin/version"), timeout=ANSWER_S) as answer:
             version = json.load(answer)
@@ -116,13 +117,13 @@ def dvc_remotes(root: Path) -> Iterator[Finding]:
     """The remotes of DVC; a folder is looked at, of another one only the address is told."""
     from dvc.config import Config, ConfigError
 
-    try:
-        remotes = {} if not (root / ".dvc").is_dir() else Config(dvc_dir=str(root / ".dvc"))["remote"]
-    except ConfigError as error:
-        yield Finding("DVC", "fault", " ".join(str(error).split()), "mend .dvc/config")
-        return
     if not (root / ".dvc").is_dir():
         yield Finding("DVC", "fault", f"{root}: no .dvc here", "run `dvc init`")
+        return
+    try:
+        remotes = Config(dvc_dir=str(root / ".dvc"))["remote"]
+    except ConfigError as error:
+        yield Finding("DVC", "fault", " ".join(str(error).split()), "mend .dvc/config")
         return
     if not remotes:
         told = "no remote: nobody else can pull what was made here"
@@ -133,9 +134,11 @@ def dvc_remotes(root: Path) -> Iterator[Finding]:
             yield _folder_remote(name, Path(urlsplit(address).path if scheme else address))
         elif importlib.util.find_spec(f"dvc_{scheme}") is None:
             mend = f"install it: `uv pip install 'dvc-{scheme}'`"
-            yield Finding(f"DVC remote {name}", "fault", f"{_shown(address)}: dvc-{scheme} is not installed", mend)
+            yield Finding(
+                f"DVC remote {name}", "fault", f"{without_credentials(address)}: dvc-{scheme} is not installed", mend
+            )
         else:
-            yield Finding(f"DVC remote {name}", "ok", f"{_shown(address)}; `dvc status --cloud` asks it")
+            yield Finding(f"DVC remote {name}", "ok", f"{without_credentials(address)}; `dvc status --cloud` asks it")
 
 
 def _request(address: str) -> urllib.request.Request:
@@ -158,7 +161,7 @@ def _folder_remote(name: str, folder: Path) -> Finding:
 
 def _version(name: str) -> str | None:
     try:
-        return importlib.metadata.version(name).split("+")[0]
+        return release(name)
     except importlib.metadata.PackageNotFoundError:
         return None
 
@@ -167,9 +170,3 @@ def _cpu_flags() -> set[str]:
     told = Path("/proc/cpuinfo")
     found = re.search(r"^flags\s*:(.*)$", told.read_text(encoding="utf-8"), re.MULTILINE) if told.is_file() else None
     return set(found[1].split()) if found else set()
-
-
-def _shown(address: str) -> str:
-    """An address without user, password and query."""
-    parts = urlsplit(address)
-    return parts._replace(netloc=parts.netloc.rpartition("@")[2], query="", fragment="").geturl()

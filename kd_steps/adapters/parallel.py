@@ -30,18 +30,14 @@ WORTH_PROCESSES = 64
 _cluster: Cluster | None = None
 
 
-def choose_engine(compute: Compute) -> Cluster | None:
+def choose_engine(compute: Compute) -> None:
     """Let :func:`map_in_order` work where ``compute.engine`` says, for the rest of this process.
-
-    Returns:
-        The Ray cluster, or None for processes of this machine.
 
     Raises:
         ClusterError: Ray is not installed.
     """
     global _cluster
     _cluster = cluster_of(compute)
-    return _cluster
 
 
 def map_in_order(

@@ -7,10 +7,7 @@ clock, so that clocks of several machines need not agree.
 
 from __future__ import annotations
 
-import os
-import signal
 import sys
-import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -19,9 +16,9 @@ from pathlib import Path
 from filelock import LeaseCompromise, SoftFileLease, Timeout
 
 from kd_steps.running import progress
+from kd_steps.running.parent import end_this_process
 
 LEASE_S = 30.0
-GRACE_S = 10.0
 POLL_S = 0.5
 
 
@@ -60,7 +57,12 @@ def running(root: Path) -> list[progress.Note]:
 
     Only reads, so that it works for anybody who can read the folder.
     """
-    return [note for note, silent_s in notes(root) if abs(silent_s) < 2 * LEASE_S]
+    return [note for note, silent_s in notes(root) if is_heard(silent_s)]
+
+
+def is_heard(silent_s: float) -> bool:
+    """Whether a stage runs that has not been heard from for so long."""
+    return abs(silent_s) < 2 * LEASE_S
 
 
 def notes(root: Path) -> list[tuple[progress.Note, float]]:
@@ -128,9 +130,3 @@ def _lost(stage: str, lost: LeaseCompromise) -> None:
         flush=True,
     )
     end_this_process()
-
-
-def end_this_process() -> None:
-    """End this process from any of its threads: as Ctrl-C would, and by force where that is not heard."""
-    threading.Timer(GRACE_S, os._exit, [1]).start()
-    os.kill(os.getpid(), signal.SIGINT)

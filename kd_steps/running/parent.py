@@ -7,7 +7,6 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable
 from contextlib import suppress
 
 import psutil
@@ -27,20 +26,29 @@ def end_with_dvc() -> None:
             return
 
 
-def end_with(parent: psutil.Process, and_then: Callable[[], None] | None = None) -> None:
-    """Watch a process from a thread; when it has ended, end our own children and this process.
+def end_with(parent: psutil.Process) -> None:
+    """Watch a process from a thread; when it has ended, end our own children and this process."""
+    threading.Thread(target=_watch, args=(parent,), name="ends-with-its-parent", daemon=True).start()
 
-    Args:
-        parent: the process to end with.
-        and_then: what to do instead of ending.
+
+def end_this_process() -> None:
+    """End this process from any of its threads, its children with it.
+
+    All are asked first, as Ctrl-C would ask them; who does not hear is killed.
     """
-    threading.Thread(target=_watch, args=(parent, and_then or _end), name="ends-with-its-parent", daemon=True).start()
+    threading.Timer(GRACE_S, _kill).start()
+    for child in _children():
+        with suppress(psutil.NoSuchProcess):
+            child.send_signal(signal.SIGINT)
+    os.kill(os.getpid(), signal.SIGINT)
 
 
-def _watch(parent: psutil.Process, and_then: Callable[[], None]) -> None:
+def _watch(parent: psutil.Process) -> None:
     while _lives(parent):
         time.sleep(LOOK_EVERY_S)
-    and_then()
+    with suppress(OSError, ValueError):  # what we say may go nowhere: the pipe's other end died
+        print("the process that started this one is gone: it ends, too", file=sys.stderr, flush=True)
+    end_this_process()
 
 
 def _lives(process: psutil.Process) -> bool:
@@ -48,17 +56,6 @@ def _lives(process: psutil.Process) -> bool:
         return bool(process.is_running() and process.status() != psutil.STATUS_ZOMBIE)
     except psutil.NoSuchProcess:
         return False
-
-
-def _end() -> None:
-    """Our children are asked first, as Ctrl-C would ask all of them; who does not hear is killed."""
-    with suppress(OSError, ValueError):  # what we say may go nowhere: the pipe's other end died
-        print("the process that started this one is gone: it ends, too", file=sys.stderr, flush=True)
-    threading.Timer(GRACE_S, _kill).start()
-    for child in _children():
-        with suppress(psutil.NoSuchProcess):
-            child.send_signal(signal.SIGINT)
-    os.kill(os.getpid(), signal.SIGINT)
 
 
 def _kill() -> None:

@@ -16,7 +16,7 @@ from typing import ClassVar
 import psutil
 import pytest
 import requests
-from live_stack import LiveStack, live_stack, open_folder, wait_for, without_postgres
+from live_stack import NEEDS_POSTGRES, LiveStack, live_stack, open_folder, wait_for
 from stack_project import REPOSITORY, begin_round, done, dvc, git, go, make_project, run
 from stack_runs import (
     STAGES_A_RESULT,
@@ -38,11 +38,7 @@ from kd_steps.edge.manifest import read_manifest
 from kd_steps.edge.verification import verify_files
 from kd_steps.stage_entry import ENVIRONMENT
 
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.timeout(1800),
-    pytest.mark.skipif(without_postgres(), reason="no PostgreSQL here: apt-get install postgresql"),
-]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800), NEEDS_POSTGRES]
 
 
 @pytest.fixture(scope="module")

@@ -10,17 +10,14 @@ import time
 from pathlib import Path
 
 import pytest
-from live_stack import open_folder, without_postgres
+from live_stack import NEEDS_POSTGRES, open_folder
 
 from flows.services import free_port
 from flows.stack import place, supervisor
 from flows.stack.place import StackError
 from flows.stack.postgres import ask, part_of, postgres_of
 
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.skipif(without_postgres(), reason="no PostgreSQL here: apt-get install postgresql"),
-]
+pytestmark = [pytest.mark.slow, NEEDS_POSTGRES]
 
 REPOSITORY = Path(__file__).parents[2]
 

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import psutil
+import pytest
 import requests
 
 from flows.stack.place import StackError
@@ -34,6 +35,9 @@ def without_postgres() -> bool:
     except StackError:
         return True
     return False
+
+
+NEEDS_POSTGRES = pytest.mark.skipif(without_postgres(), reason="no PostgreSQL here: apt-get install postgresql")
 
 
 @contextmanager

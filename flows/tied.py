@@ -1,4 +1,4 @@
-"""``python -m flows.stack.tied PARENT MODULE …``: a Python program that ends with its parent, its children with it."""
+"""``python -m flows.tied PARENT MODULE …``: a Python program that ends with its parent, its children with it."""
 
 from __future__ import annotations
 
